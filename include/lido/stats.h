@@ -1,0 +1,102 @@
+/* lido/stats.h - how a pool is doing: counters, gauges, the wait histogram, who is to blame, a dump. */
+#ifndef LIDO_STATS_H
+#define LIDO_STATS_H
+
+#include "lido/events.h"
+#include "lido/pool.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* A histogram of durations: bucket i counts those of [2^(i/4)...) nanoseconds, four buckets a doubling. */
+#define LIDO_HISTOGRAM_BUCKETS 160
+struct lido_histogram {
+        uint64_t count;
+        uint64_t sum_ns;
+        uint64_t max_ns;
+        uint64_t bucket[LIDO_HISTOGRAM_BUCKETS];
+};
+
+/* The duration below which `quantile` (0 to 1) of the samples lie, as the upper edge of its bucket; 0 when empty.
+ * Threads: any. Blocks: no. Owns: nobody. */
+LIDO_API uint64_t lido_histogram_quantile_ns(const struct lido_histogram *histogram, double quantile);
+
+struct lido_stats {
+        size_t size;
+        /* how it is now; live == opening + idle + leased + checking + resetting + closing */
+        uint32_t max, live, opening, idle, leased, checking, resetting, closing;
+        uint32_t waiting;
+        uint32_t waiting_peak;
+        /* what has happened */
+        uint64_t acquired;         /* leases given */
+        uint64_t waited;           /* of these, after standing in line */
+        uint64_t timed_out, canceled, refused; /* acquires that ended otherwise */
+        uint64_t opened, open_failed;
+        uint64_t closed[LIDO_CLOSE_REASONS]; /* by enum lido_close_reason */
+        uint64_t checked, reset;
+        uint64_t misused, leaked;
+        struct lido_histogram wait;      /* of those who stood in line, until their outcome */
+        struct lido_histogram open_time; /* of opens that succeeded */
+};
+#define LIDO_STATS_INIT LIDO_SIZED(lido_stats)
+
+/* Read the stats. Each figure is exact for some moment during the call; gauges are counted slot by slot.
+ * Threads: any. Blocks: no. Owns: the struct is the caller's. Returns: LIDO_OK; LIDO_EINVAL; LIDO_E2NEW. */
+LIDO_API int lido_pool_stats(struct lido_pool *pool, struct lido_stats *stats);
+
+/* ---- why an acquire failed, and who holds the objects ---------------------------------------------------- */
+
+/* Append only. */
+enum lido_cause {
+        LIDO_CAUSE_NONE = 0,
+        LIDO_CAUSE_EXHAUSTED = 1,     /* every object is lent: see the holders */
+        LIDO_CAUSE_DOWN = 2,          /* opening fails: see last_error */
+        LIDO_CAUSE_OPENING = 3,       /* objects are being opened, slowly */
+        LIDO_CAUSE_PAUSED = 4,
+        LIDO_CAUSE_QUEUE_FULL = 5,
+        LIDO_CAUSE_CLOSED = 6,
+        LIDO_CAUSE_SHED = 7,
+        LIDO_CAUSE_DEADLOCK = 8,
+        LIDO_CAUSE_BREAKER = 9,
+        LIDO_CAUSE_UPKEEP = 10,       /* objects are being checked, reset or closed */
+};
+
+#define LIDO_BLAME_HOLDERS 8
+struct lido_holder {
+        uint32_t slot;
+        uint32_t thread;   /* kernel id of the thread that acquired it */
+        const char *site;  /* where */
+        const char *tag;   /* on whose behalf, or NULL */
+        uint64_t held_ns;  /* for at least so long */
+};
+
+struct lido_blame {
+        size_t size;
+        int cause;                 /* enum lido_cause */
+        int last_error_is_set;
+        struct lido_error last_error; /* of the latest open that failed */
+        uint64_t last_error_age_ns;
+        uint32_t max, live, idle, leased, opening, waiting;
+        uint32_t holders;             /* how many of the array are filled: the longest, longest first */
+        struct lido_holder holder[LIDO_BLAME_HOLDERS];
+};
+#define LIDO_BLAME_INIT LIDO_SIZED(lido_blame)
+
+/* Say what stands in the way of an acquire now.
+ * Threads: any. Blocks: no. Owns: the struct is the caller's; sites and tags are constants of the borrowers.
+ * Returns: LIDO_OK; LIDO_EINVAL; LIDO_E2NEW. */
+LIDO_API int lido_pool_blame(struct lido_pool *pool, struct lido_blame *blame);
+
+/* Write a blame report as one paragraph of text. Threads: any. Blocks: no. Owns: the buffer is the caller's.
+ * Returns: the length of the whole text, even if `size` was too small for it; the buffer always ends in a NUL. */
+LIDO_API size_t lido_blame_text(const struct lido_blame *blame, char *text, size_t size);
+
+/* Write every slot and waiter to a file descriptor, a line each.
+ * Threads: any, also in a signal handler. Blocks: as write(2) does. Owns: nobody. Returns: LIDO_OK; LIDO_EINVAL. */
+LIDO_API int lido_pool_dump(struct lido_pool *pool, int fd);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
