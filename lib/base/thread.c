@@ -9,13 +9,13 @@
 #include "base/fault.h"
 #include "lido/error.h"
 
-_Thread_local uint32_t thread_id_cache __attribute__((tls_model("initial-exec")));
+_Thread_local struct thread_self thread_self_now __attribute__((tls_model("initial-exec")));
 static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
 
 /* The thread that forks goes on in the child under another id. */
 static void forget_id_in_child(void)
 {
-        thread_id_cache = 0;
+        thread_self_now.id = 0;
 }
 
 static void watch_forks(void)
@@ -26,8 +26,8 @@ static void watch_forks(void)
 uint32_t thread_id_slow(void)
 {
         pthread_once(&fork_once, watch_forks);
-        thread_id_cache = (uint32_t)syscall(SYS_gettid);
-        return thread_id_cache;
+        thread_self_now.id = (uint32_t)syscall(SYS_gettid);
+        return thread_self_now.id;
 }
 
 static void *start(void *argument)

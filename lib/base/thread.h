@@ -26,16 +26,31 @@ int thread_is_self(const struct thread *thread);
 /* Let others run. */
 void thread_yield(void);
 
-/* The kernel's id of the calling thread: one load after the first call. */
+/* What lido remembers of the calling thread. Only hints: nothing is to be cleaned up when it ends.
+ * Reached in one instruction (initial-exec), also from a shared library; a coroutine's own under the model scheduler. */
+#define THREAD_HINTS 8
+struct thread_self {
+        uint32_t id;               /* the kernel's, 0 before its first use */
+        void *in_hook;             /* the pool one of whose hooks runs on this thread; NULL: none */
+        void *hint[THREAD_HINTS];  /* the slot it had last, by pool */
+};
+
 #ifdef LIDO_SIM
+struct thread_self *thread_self(void);
 uint32_t thread_id(void);
 #else
-extern _Thread_local uint32_t thread_id_cache __attribute__((tls_model("initial-exec")));
+extern _Thread_local struct thread_self thread_self_now __attribute__((tls_model("initial-exec"), visibility("hidden")));
 uint32_t thread_id_slow(void);
 
+static inline struct thread_self *thread_self(void)
+{
+        return &thread_self_now;
+}
+
+/* The kernel's id of the calling thread: one load after the first call. */
 static inline uint32_t thread_id(void)
 {
-        uint32_t id = thread_id_cache;
+        uint32_t id = thread_self_now.id;
 
         return __builtin_expect(id != 0, 1) ? id : thread_id_slow();
 }
