@@ -93,7 +93,9 @@ typedef struct lido_handle {
 enum lido_peek { LIDO_PEEK_OK = 0, LIDO_PEEK_DEAD = 1, LIDO_PEEK_CHECK = 2 };
 enum lido_verdict { LIDO_VERDICT_CLEAN = 0, LIDO_VERDICT_RESET = 1, LIDO_VERDICT_DEAD = 2 };
 
-#define LIDO_FACTORY_BLOCKING 1u /* open, check, reset and close may block: they run on a helper thread */
+#define LIDO_FACTORY_BLOCKING 1u    /* open, check, reset and close may block: they run on a helper thread */
+#define LIDO_FACTORY_PEEK_ALWAYS 2u /* peek at every object that was idle, not only at those that have rested */
+#define LIDO_FACTORY_TIMED 4u       /* read the clock (30 ns) at each acquire, so that holders' ages are exact */
 
 /* The hooks of a kind of object. Only open and close are needed. No hook is ever called with a lock held, and
  * each may call any function of lido except one that waits for its own pool (that answers LIDO_EDEADLK).
@@ -155,8 +157,8 @@ struct lido_factory {
 
 /* Answer open: the object is made, and the pool owns it from now on.
  * Threads: any. Blocks: no. Owns: the object passes to the pool, unless an error is returned.
- * Returns: LIDO_OK; LIDO_ECANCELED when the pool no longer wants it: the factory keeps it and must end it itself;
- * LIDO_EDOUBLE or LIDO_ESTALE when the op was answered before; LIDO_EINVAL when it is no op or no open. */
+ * Returns: LIDO_OK, also when the pool no longer wants it and closes it at once; LIDO_EDOUBLE or LIDO_ESTALE when the op
+ * was answered before; LIDO_EINVAL when it is no op or no open. */
 LIDO_API int lido_op_opened(lido_op op, void *object);
 
 /* Answer any op: `status` is LIDO_OK or a LIDO_E... code; for an open use lido_op_opened or lido_op_failed.
