@@ -137,7 +137,7 @@ leave_as()
 {
     if [ -n "$1" ]; then
         trap - "$1"
-        kill -s "$1" $$
+        kill -s "$1" "$BASHPID"
     fi
     exit "$2"
 }
