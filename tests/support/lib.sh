@@ -34,10 +34,10 @@ install_missing()
         return 0
     fi
     for package; do
-        case $(dpkg-query -W -f='${db:Status-Status}\n' "$package" 2>/dev/null) in
-        *installed*) ;;
-        *) missing+=("$package") ;;
-        esac
+        # One line for each architecture; dpkg also knows packages that are "not-installed".
+        if ! dpkg-query -W -f='${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed; then
+            missing+=("$package")
+        fi
     done
     if [ ${#missing[@]} -eq 0 ]; then
         return 0
