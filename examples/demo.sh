@@ -53,7 +53,7 @@ if [ -n "$demo" ]; then
     exec "$demo" --conninfo "$LIDO_PG_CONNINFO" --server-dir "$LIDO_PG_DIR" "${options[@]}"
 fi
 
-trap drop_tree_copy EXIT
+at_exit drop_tree_copy
 packages=("${packages_to_build[@]}")
 [ -n "$conninfo" ] || packages+=("${packages_to_demo[@]}")
 install_missing "${packages[@]}"

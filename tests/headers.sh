@@ -7,8 +7,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 . "$here/support/lib.sh"
 
 build=${LIDO_BUILD:?run me by make check}
-scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
+make_scratch
 
 # Headers of others count as system headers: their warnings are not ours.
 flags=(-Wall -Wextra -Werror -pedantic -Wconversion "-I$lido_source/include" "-I$build/include")

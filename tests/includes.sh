@@ -107,8 +107,7 @@ clean()
     judge_tree "$copy"
 }
 
-scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
+make_scratch
 
 check 'the tree keeps to its layers' judge_tree "$lido_source"
 

@@ -8,8 +8,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 
 prefix=$1 libdir=$2 pkgconfigdir=$3
 root=${DESTDIR:-}
-scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
+make_scratch
 
 export PKG_CONFIG_PATH=$root$pkgconfigdir
 pkg=${PKG_CONFIG:-pkg-config}

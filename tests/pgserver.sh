@@ -15,8 +15,7 @@ fi
 psql=$bin/psql
 export psql server
 
-scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
+make_scratch
 export TMPDIR=$scratch
 chmod 755 "$scratch"
 
@@ -89,10 +88,10 @@ refuse 'start does not touch a folder that holds something else' "$server" start
 
 # --- signals: to the whole foreground group as Ctrl-C sends it, to the script alone, and the one that nobody catches
 
-# ended_by SIGNAL WHOM: starts a server in a session of its own, signals it, and waits for its end.
+# ended_by SIGNAL WHOM: starts a server with a command, signals them, and waits for the end of both.
 ended_by()
 {
-    local pid target
+    local pid
 
     rm -f "$scratch/up"
     # A background child ignores SIGINT; a terminal's foreground child does not.
@@ -105,13 +104,19 @@ ended_by()
         kill -0 "$pid" 2>/dev/null || return 1
         sleep 0.1
     done
-    target=$pid
-    [ "$2" = alone ] || target=-$pid
-    kill -s "$1" -- "$target"
+    if [ "$2" = group ]; then
+        kill -s "$1" -- "-$pid"
+    else
+        kill -s "$1" "$pid"
+    fi
     # bash announces a job that died by a signal; that is what is wanted here.
-    { wait "$pid" || status=$?; } 2>/dev/null
-    if [ "$1" = KILL ] && [ "$2" = alone ]; then
-        pkill -KILL -s "$pid" -x sleep || true
+    { wait "$pid" || true; } 2>/dev/null
+    if [ "$1" = KILL ]; then
+        # With the script alone killed, nobody can tell the command.
+        kill -s KILL -- "-$pid" 2>/dev/null || true
+    elif kill -0 -- "-$pid" 2>/dev/null; then
+        echo "the command still runs"
+        return 1
     fi
 }
 
@@ -120,6 +125,9 @@ for case in 'INT group' 'INT alone' 'TERM group' 'TERM alone' 'HUP alone'; do
     check "SIG$case ends it" ended_by $case
     check "SIG$case leaves nothing" nothing_left
 done
-check 'SIGKILL of the group ends it' ended_by KILL group
-check 'SIGKILL of the group leaves nothing' nothing_left_soon
+for case in 'KILL group' 'KILL alone'; do
+    # shellcheck disable=SC2086 # two words
+    check "SIG$case ends it" ended_by $case
+    check "SIG$case leaves nothing" nothing_left_soon
+done
 checks_done

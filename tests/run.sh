@@ -7,12 +7,13 @@ set -eu
 usage()
 {
     cat <<'END'
-tests/run.sh [--quick] [--build DIR] [--no-install] [--configure OPTION]...
+tests/run.sh [--quick] [--programs] [--build DIR] [--no-install] [--configure OPTION]...
 
 Installs the Debian packages that are missing (as root or by sudo; neither is needed when nothing is missing), builds
 lido and runs all its tests. Ends with "N passed, N failed" and fails when a test failed.
 
   --quick             shorter storms (LIDO_QUICK=1 for the tests)
+  --programs          the test programs without the test scripts
   --build DIR         build in DIR, below the top of the tree (build)
   --no-install        go without what is missing
   --configure OPTION  an option for configure, for example --configure --enable-sanitize=thread
@@ -21,10 +22,12 @@ END
 
 build=build
 install=yes
+make_check=(check)
 configure=(--enable-werror)
 while [ $# -gt 0 ]; do
     case $1 in
     --quick) export LIDO_QUICK=1 ;;
+    --programs) make_check+=('TESTS=$(check_PROGRAMS)') ;;
     --build) build=${2:?--build DIR} && shift ;;
     --no-install) install=no ;;
     --configure) configure+=("${2:?--configure OPTION}") && shift ;;
@@ -34,7 +37,7 @@ while [ $# -gt 0 ]; do
     shift
 done
 
-trap drop_tree_copy EXIT
+at_exit drop_tree_copy
 started=$SECONDS
 
 if [ "$install" = yes ]; then
@@ -50,7 +53,7 @@ run_child make -C "$build_dir" --no-print-directory -j "$jobs" all || leave_as "
 say "testing"
 find "$build_dir/tests" \( -name '*.trs' -o -name '*.log' \) -delete 2>/dev/null || true
 failed_make=0
-run_child make -C "$build_dir" --no-print-directory -j "$jobs" -k check || failed_make=1
+run_child make -C "$build_dir" --no-print-directory -j "$jobs" -k "${make_check[@]}" || failed_make=1
 [ -z "$child_signal" ] || leave_as "$child_signal" 1
 
 # ---- the summary: Check's closing lines, added up -------------------------------------------------------------

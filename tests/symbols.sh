@@ -51,8 +51,7 @@ if [ -f "$build/lib/.libs/liblido-pg.so" ]; then
 fi
 
 # The checks above can fail: a library that shows and takes what it should not.
-scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
+make_scratch
 cat >"$scratch/bad.c" <<'END'
 #include <stdlib.h>
 void slots_leak(void);

@@ -79,6 +79,53 @@ install_missing()
     rm -f "$log"
 }
 
+# ---- leaving --------------------------------------------------------------------------------------------------
+
+cleanup=true
+
+# at_exit FUNCTION: called once when this shell ends, by itself or by a signal. (bash skips an EXIT trap when a signal
+# ends it whose own trap was reset.)
+at_exit()
+{
+    cleanup=$1
+    trap '$cleanup' EXIT
+    leave_on_signals
+}
+
+leave_on_signals()
+{
+    trap 'leave_as INT 1' INT
+    trap 'leave_as TERM 1' TERM
+    trap 'leave_as HUP 1' HUP
+}
+
+# leave_as SIGNAL STATUS: ends this shell the way it was asked to end, so that the caller sees it too; "" is no signal.
+leave_as()
+{
+    if [ -n "$1" ]; then
+        trap '' INT TERM HUP
+        trap - EXIT
+        $cleanup || true
+        trap - "$1"
+        kill -s "$1" "$BASHPID"
+    fi
+    exit "$2"
+}
+
+# For a script that needs a folder to work in: scratch is made, and goes with the script.
+make_scratch()
+{
+    at_exit drop_scratch
+    scratch=$(mktemp -d "${TMPDIR:-/tmp}/lido.XXXXXX")
+}
+
+scratch=
+
+drop_scratch()
+{
+    [ -z "$scratch" ] || rm -rf "$scratch"
+}
+
 # ---- children -------------------------------------------------------------------------------------------------
 
 # run_child COMMAND...: like running it, but a signal to this shell reaches the child at once and the shell waits for
@@ -113,7 +160,7 @@ run_child()
             ends_within 10 "$child_pid" || kill -KILL "$child_pid" 2>/dev/null || true
         fi
     done
-    trap - INT TERM HUP
+    leave_on_signals
     return "$status"
 }
 
@@ -130,16 +177,6 @@ ends_within()
         sleep 0.05
     done
     return 1
-}
-
-# leave_as SIGNAL STATUS: ends this shell the way it was asked to end, so that the caller sees it too.
-leave_as()
-{
-    if [ -n "$1" ]; then
-        trap - "$1"
-        kill -s "$1" "$BASHPID"
-    fi
-    exit "$2"
 }
 
 # ---- building -------------------------------------------------------------------------------------------------

@@ -265,7 +265,7 @@ make_run_dir()
 {
     local base=${TMPDIR:-/tmp}
 
-    if [ ${#base} -gt 70 ] || ! (dir=/ && as_server test -w "$base"); then
+    if [ ${#base} -gt 70 ] || ! (dir=/ && as_server test -x "$base"); then
         base=/tmp
     fi
     dir=$(mktemp -d "$base/lido-pg.XXXXXX")
@@ -293,8 +293,7 @@ run_beside_server()
         exec setsid "$lido_source/tests/support/pgserver.sh" guard "$dir" >/dev/null 2>&1
     )
     guard=$!
-    trap 'exec 9>&-; ends_within 60 "$guard" || true' EXIT
-    trap - INT TERM HUP
+    at_exit release_guard
     [ -z "$early" ] || leave_as "$early" 1
 
     make_cluster 9>&-
@@ -308,6 +307,12 @@ run_beside_server()
 
     run_child "$@" 9>&- || status=$?
     leave_as "$child_signal" "$status"
+}
+
+release_guard()
+{
+    exec 9>&-
+    ends_within 60 "$guard" || true
 }
 
 # ---- the command line -----------------------------------------------------------------------------------------
