@@ -12,6 +12,6 @@
 #include "lido/pool.h"
 #include "lido/service.h"
 #include "lido/stats.h"
-
+#include "lido/version.h"
 
 #endif

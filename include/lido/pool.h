@@ -285,6 +285,11 @@ LIDO_API int lido_pool_resize(struct lido_pool *pool, uint32_t max);
 /* The pool's name, "pg" say. Threads: any. Blocks: no. Owns: the pool; valid as long as it. */
 LIDO_API const char *lido_pool_name(const struct lido_pool *pool);
 
+/* The factory's kind, the same pointer that the factory gave, and its context: so a factory recognises its own pools.
+ * Threads: any. Blocks: no. Owns: nobody. */
+LIDO_API const char *lido_pool_kind(const struct lido_pool *pool);
+LIDO_API void *lido_pool_context(const struct lido_pool *pool);
+
 /* ---- acquire and release --------------------------------------------------------------------------------- */
 
 #define LIDO_STRING_(x) #x
@@ -360,19 +365,31 @@ typedef void (*lido_acquired_cb)(struct lido_request *request, int status, lido_
 struct lido_request {
         void *data;             /* the caller's */
         struct lido_loop *loop; /* where the callback is called (lido/loop.h); set it before each use */
-        uint64_t own[32];       /* lido's */
+        uint64_t own[40];       /* lido's */
 };
 
 /* Acquire without blocking. The callback is called exactly once on the thread of `loop`, never before this function
  * has returned, with LIDO_OK and a lease, or with a code of lido_acquire or LIDO_ECANCELED and no lease. Loops and
  * threads stand in one line.
  * Threads: the loop's. Blocks: no. Owns: the request is lido's until the callback.
- * Returns: LIDO_OK; LIDO_EBUSY when the request is pending already; LIDO_EINVAL; LIDO_EFORKED. On an error the callback is
- * not called. */
+ * Returns: LIDO_OK; LIDO_EBUSY when the request is pending already; LIDO_EINVAL when request->loop is not a loop of this
+ * thread; LIDO_ECLOSED; LIDO_EFORKED; for a timeout of 0 LIDO_EEXHAUSTED. On an error the callback is not called. */
 #define lido_acquire_async(pool, request, timeout_ms, callback)                                                \
         lido_acquire_async_at(pool, request, timeout_ms, callback, LIDO_HERE)
 LIDO_API int lido_acquire_async_at(struct lido_pool *pool, struct lido_request *request, int64_t timeout_ms,
                                    lido_acquired_cb callback, const char *site);
+
+/* As lido_acquire_async, for those who have no uv loop: request->loop stays NULL, and the callback is called on the thread
+ * on which the outcome is settled (a releasing or cancelling one, or the service's loop, which also keeps the deadline),
+ * perhaps before this function has returned. The callback must not block; it may call any function of lido that does not
+ * wait, and it runs with no lock held.
+ * Threads: any. Blocks: no. Owns: the request is lido's until the callback.
+ * Returns: as lido_acquire_async; also, like a try, LIDO_EEXHAUSTED or LIDO_EPAUSED for a timeout of 0, and LIDO_ECLOSED,
+ * without a callback. */
+#define lido_acquire_notify(pool, request, timeout_ms, callback)                                               \
+        lido_acquire_notify_at(pool, request, timeout_ms, callback, LIDO_HERE)
+LIDO_API int lido_acquire_notify_at(struct lido_pool *pool, struct lido_request *request, int64_t timeout_ms,
+                                    lido_acquired_cb callback, const char *site);
 
 /* Cancel a pending request: unless it has its outcome already, its callback gets LIDO_ECANCELED. An open that it has
  * caused goes on.

@@ -69,7 +69,7 @@ static void press(struct lido_pool *pool, uint64_t now)
                 if (word_state(word) == SLOT_LEASED) {
                         tell_holder(pool, slot, now);
                         work_interrupt(pool, slot, word);
-                } else if (word_state(word) == SLOT_OPENING && !(word & (MARK_ANSWERED | MARK_OVERDUE))) {
+                } else if (op_is_at_work(word) && !(word & MARK_OVERDUE)) {
                         work_hurry(pool, slot, word, now);
                 }
         }
@@ -106,6 +106,7 @@ static void tend(struct keeper *keeper, struct lido_pool *pool, uint64_t now)
                 list_push_back(&keeper->pools, &pool->kept.link);
                 mutex_unlock(&keeper->lock);
         }
+        due = clock_min(due, waitq_expire(pool, now));
         due = clock_min(due, grow(keeper, pool, now));
         if (pool->kept.is_napping && !(load_seq_cst(&pool->gate) & GATE_NAPPING))
                 pool->kept.next_pass_ns = clock_min(pool->kept.next_pass_ns, pass_wake(pool, now));
@@ -191,6 +192,22 @@ bool keeper_is_done(struct keeper *keeper)
                         is_done = false;
         mutex_unlock(&keeper->lock);
         return is_done;
+}
+
+bool keeper_is_still(struct keeper *keeper)
+{
+        bool is_still = true;
+
+        mutex_lock(&keeper->lock);
+        list_for_each (link, &keeper->pools)
+                slots_for_each (slot, &list_entry(link, struct lido_pool, kept.link)->slots) {
+                        enum slot_state state = word_state(load_acquire(&slot->word));
+
+                        if (state != SLOT_VACANT && state != SLOT_LEASED)
+                                is_still = false;
+                }
+        mutex_unlock(&keeper->lock);
+        return is_still;
 }
 
 /* From the moment the host is taken away under the pool's lock, nobody sends it a letter. */

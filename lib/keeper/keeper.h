@@ -42,6 +42,9 @@ void keeper_close_all(struct keeper *keeper, uint64_t deadline_ns);
 /* Has every pool ended? Keeper's thread. */
 bool keeper_is_done(struct keeper *keeper);
 
+/* Is every object that is left lent, and no hook at work? Keeper's thread. */
+bool keeper_is_still(struct keeper *keeper);
+
 /* The host is about to go: leave every pool that has not ended to those who still hold its leases, with nothing watched and
  * no letter under way. Keeper's thread. Returns: true when there was none. */
 bool keeper_abandon(struct keeper *keeper);

@@ -196,3 +196,13 @@ const char *lido_pool_name(const struct lido_pool *pool)
 {
         return pool ? pool->name : "";
 }
+
+const char *lido_pool_kind(const struct lido_pool *pool)
+{
+        return pool ? pool->factory.kind : NULL;
+}
+
+void *lido_pool_context(const struct lido_pool *pool)
+{
+        return pool ? pool->factory.context : NULL;
+}

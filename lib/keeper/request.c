@@ -6,6 +6,9 @@
  * thread, timed out on the loop's own. Whoever settles it, posts; only the timeout, being on the loop already, calls
  * back at once. The callback is the request's last use: its memory may be reused or freed inside it.
  *
+ * A request without a loop (lido_acquire_notify) is the same, called back by whoever settles it, and timed out by the
+ * keeper.
+ *
  * What is given may have died in its sleep: it is peeked on the loop's thread, and a dead one sends the request back to
  * the front of the line with the deadline that it had.
  */
@@ -45,8 +48,10 @@ static void call_back(struct own *o, int status, lido_lease lease)
         struct lido_request *request = request_of(o);
         lido_acquired_cb callback = o->callback;
 
-        lido_timer_clear(request->loop, &o->timer);
-        loop_end_pending(request->loop, &o->pending);
+        if (request->loop) {
+                lido_timer_clear(request->loop, &o->timer);
+                loop_end_pending(request->loop, &o->pending);
+        }
         store_relaxed(&o->state, FREE);
         callback(request, status, lease);
 }
@@ -76,15 +81,9 @@ static void take_gift(struct own *o)
         call_back(o, LIDO_OK, lease);
 }
 
-/* On the loop, after the outcome was settled. */
-static void on_post(struct lido_post *post)
+/* The outcome was settled: on the loop, or without one where it was. */
+static void conclude(struct own *o)
 {
-        struct own *o = list_entry(post, struct own, post);
-
-        if (o->lease.slot) {
-                call_back(o, LIDO_OK, o->lease);
-                return;
-        }
         switch (load_acquire(&o->w.waiter.state)) {
         case WAITER_GIVEN:
                 take_gift(o);
@@ -92,9 +91,22 @@ static void on_post(struct lido_post *post)
         case WAITER_CANCELED:
                 fail(o, LIDO_ECANCELED);
                 break;
+        case WAITER_TIMED_OUT:
+                fail(o, LIDO_ETIMEDOUT);
+                break;
         default:
                 fail(o, o->w.waiter.code);
         }
+}
+
+static void on_post(struct lido_post *post)
+{
+        struct own *o = list_entry(post, struct own, post);
+
+        if (o->lease.slot)
+                call_back(o, LIDO_OK, o->lease);
+        else
+                conclude(o);
 }
 
 static void on_timer(struct lido_timer *timer)
@@ -111,24 +123,33 @@ static void notify(struct waiter *waiter)
 {
         struct own *o = list_entry(waiter, struct own, w.waiter);
 
-        lido_loop_post(request_of(o)->loop, &o->post);
+        if (request_of(o)->loop)
+                lido_loop_post(request_of(o)->loop, &o->post);
+        else
+                conclude(o);
 }
 
 static void stand_in_line(struct own *o)
 {
+        struct lido_loop *loop = request_of(o)->loop;
+        struct lido_pool *pool = o->w.pool;
         int rc;
 
         waiter_init(&o->w.waiter, notify);
-        rc = waitq_join(o->w.pool, &o->w);
+        rc = waitq_join(pool, &o->w);
         if (rc != LIDO_OK) {
                 o->w.waiter.code = rc;
                 waiter_settle(&o->w.waiter, WAITER_FAILED);
-                lido_loop_post(request_of(o)->loop, &o->post);
+                notify(&o->w.waiter);
                 return;
         }
-        lido_timer_set(request_of(o)->loop, &o->timer, o->deadline_ns);
-        pool_ask_for_more(o->w.pool);
-        waitq_serve(o->w.pool);
+        if (loop)
+                lido_timer_set(loop, &o->timer, o->deadline_ns);
+        else
+                pool_call_keeper(pool); /* it has a deadline to keep */
+        /* From here on a request without a loop may have been called back, and be gone. */
+        pool_ask_for_more(pool);
+        waitq_serve(pool);
 }
 
 static int cancel(struct own *o)
@@ -136,7 +157,7 @@ static int cancel(struct own *o)
         if (!waiter_settle(&o->w.waiter, WAITER_CANCELED))
                 return LIDO_EBUSY;
         waitq_leave(o->w.pool, &o->w);
-        lido_loop_post(request_of(o)->loop, &o->post);
+        notify(&o->w.waiter);
         return LIDO_OK;
 }
 
@@ -157,6 +178,7 @@ static int begin(struct lido_request *request, struct lido_pool *pool, int64_t t
         o->w.thread = thread_id();
         o->w.began_ns = clock_now_ns();
         o->deadline_ns = clock_after_ms(o->w.began_ns, timeout_ms);
+        o->w.keeper_due_ns = request->loop ? CLOCK_NEVER : o->deadline_ns;
         o->post.run = on_post;
         o->timer.run = on_timer;
         o->pending.cancel = cancel_pending;
@@ -168,6 +190,18 @@ static int begin(struct lido_request *request, struct lido_pool *pool, int64_t t
         return rc;
 }
 
+/* What both kinds of request begin with. Returns: LIDO_OK and o->lease.slot is set if one was idle. */
+static int prepare(struct lido_pool *pool, struct lido_request *request, int64_t timeout_ms, const char *site)
+{
+        if (timeout_ms == LIDO_TIMEOUT_DEFAULT)
+                timeout_ms = pool->options.acquire_timeout_ms;
+        if (timeout_ms < LIDO_NEVER)
+                return LIDO_EINVAL;
+        if (load_relaxed(&own(request)->state) == PENDING)
+                return LIDO_EBUSY;
+        return begin(request, pool, timeout_ms, site);
+}
+
 int lido_acquire_async_at(struct lido_pool *pool, struct lido_request *request, int64_t timeout_ms,
                           lido_acquired_cb callback, const char *site)
 {
@@ -176,14 +210,8 @@ int lido_acquire_async_at(struct lido_pool *pool, struct lido_request *request, 
 
         if (!pool || !request || !request->loop || !callback || !lido_loop_is_self(request->loop))
                 return LIDO_EINVAL;
-        if (timeout_ms == LIDO_TIMEOUT_DEFAULT)
-                timeout_ms = pool->options.acquire_timeout_ms;
-        if (timeout_ms < LIDO_NEVER)
-                return LIDO_EINVAL;
         o = own(request);
-        if (load_relaxed(&o->state) == PENDING)
-                return LIDO_EBUSY;
-        rc = begin(request, pool, timeout_ms, site);
+        rc = prepare(pool, request, timeout_ms, site);
         if (rc != LIDO_OK)
                 return rc;
         if (!loop_add_pending(request->loop, &o->pending)) {
@@ -197,6 +225,28 @@ int lido_acquire_async_at(struct lido_pool *pool, struct lido_request *request, 
                 lido_loop_post(request->loop, &o->post);
         else
                 stand_in_line(o);
+        return LIDO_OK;
+}
+
+int lido_acquire_notify_at(struct lido_pool *pool, struct lido_request *request, int64_t timeout_ms,
+                           lido_acquired_cb callback, const char *site)
+{
+        struct own *o;
+        int rc;
+
+        if (!pool || !request || request->loop || !callback)
+                return LIDO_EINVAL;
+        o = own(request);
+        rc = prepare(pool, request, timeout_ms, site);
+        if (rc != LIDO_OK)
+                return rc;
+        o->callback = callback;
+        if (o->lease.slot) {
+                call_back(o, LIDO_OK, o->lease);
+                return LIDO_OK;
+        }
+        store_release(&o->state, PENDING);
+        stand_in_line(o);
         return LIDO_OK;
 }
 

@@ -183,9 +183,13 @@ static bool stop_step(struct lido_service *service, uint64_t *due_ns)
                 keeper_close_all(&service->keeper, stop_due_ns);
                 *due_ns = keeper_turn(&service->keeper, clock_now_ns());
         }
-        if (!keeper_is_done(&service->keeper) && clock_now_ns() < stop_due_ns) {
-                *due_ns = clock_min(*due_ns, stop_due_ns);
-                return false;
+        if (!keeper_is_done(&service->keeper)) {
+                if (clock_now_ns() < stop_due_ns) {
+                        *due_ns = clock_min(*due_ns, stop_due_ns);
+                        return false;
+                }
+                if (!keeper_is_still(&service->keeper))
+                        return false; /* the answers of the hooks at work bring us back */
         }
         end(service);
         return true;

@@ -260,7 +260,7 @@ static int acquire_waiting(struct lido_pool *pool, const struct want *want, uint
                            lido_lease *ret_lease)
 {
         struct pool_waiter w = { .pool = pool, .site = want->site, .tag = want->tag, .thread = thread_id(),
-                                 .began_ns = clock_now_ns() };
+                                 .began_ns = clock_now_ns(), .keeper_due_ns = CLOCK_NEVER };
 
         for (;;) {
                 int rc = wait_in_line(pool, &w, deadline_ns);

@@ -3,11 +3,6 @@
 #include "base/clock.h"
 #include "pool/waitq.h"
 
-static bool is_op_state(enum slot_state state)
-{
-        return state == SLOT_OPENING || state == SLOT_CHECKING || state == SLOT_RESETTING || state == SLOT_CLOSING;
-}
-
 bool op_is_blocking(const struct lido_pool *pool, const struct lido_slot *slot)
 {
         enum slot_state state = word_state(load_relaxed(&slot->word));
@@ -79,7 +74,7 @@ static int answer(lido_op op, enum slot_state *ret_state)
                         return op.ticket - op.slot->first_generation < word_generation(seen) - op.slot->first_generation
                                        ? LIDO_ESTALE
                                        : LIDO_EINVAL;
-                if (!is_op_state(word_state(seen)) || (seen & MARK_ANSWERED))
+                if (!op_is_at_work(seen))
                         return LIDO_EDOUBLE;
         } while (!slot_move(op.slot, &seen, seen | MARK_ANSWERED));
         *ret_state = word_state(seen);
@@ -200,7 +195,7 @@ uint64_t lido_op_deadline_ns(lido_op op)
         if (!region_has(op.slot))
                 return 0;
         seen = load_acquire(&op.slot->word);
-        if (word_generation(seen) != op.ticket || !is_op_state(word_state(seen)) || (seen & MARK_ANSWERED))
+        if (word_generation(seen) != op.ticket || !op_is_at_work(seen))
                 return 0;
         return load_relaxed(&op.slot->op_due_ns);
 }

@@ -11,6 +11,20 @@
 
 #include "pool/pool.h"
 
+/* Is a hook at work on a slot with this word? */
+static inline bool op_is_at_work(uint64_t word)
+{
+        switch (word_state(word)) {
+        case SLOT_OPENING:
+        case SLOT_CHECKING:
+        case SLOT_RESETTING:
+        case SLOT_CLOSING:
+                return !(word & MARK_ANSWERED);
+        default:
+                return false;
+        }
+}
+
 /* Begin the op that belongs to the slot's state, by calling its hook. The caller owns the slot, which has generation
  * `ticket`. The hook may answer before this returns, and then the slot is somebody else's. */
 void op_begin(struct lido_pool *pool, struct lido_slot *slot, uint64_t ticket);

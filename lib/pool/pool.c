@@ -94,6 +94,7 @@ struct lido_pool *pool_new(const struct lido_factory *factory, const struct lido
         if (is_new) {
                 mutex_init(&pool->waitq.lock);
                 list_init(&pool->waitq.line);
+                pool->waitq.timed.root = NULL;
                 store_relaxed(&pool->gate, GATE_CLOSED);
         }
         mutex_lock(&pool->waitq.lock);

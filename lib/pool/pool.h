@@ -55,6 +55,7 @@ struct pool_host {
 struct waitq {
         struct mutex lock;          /* guards all below, and where said so in struct lido_pool */
         struct list line;           /* oldest first */
+        struct heap timed;          /* of these, those whose deadline the keeper keeps */
         _Atomic uint32_t poke_sent; /* written under lock: a poked waiter is on its way to look */
         _Atomic uint64_t overtake_until_ns; /* any releaser: from then on the next release hands over */
         _Atomic uint32_t long_holds; /* objects have lately been held for long: spinning is in vain */

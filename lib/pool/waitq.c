@@ -60,6 +60,7 @@ static bool unlink_waiter(struct lido_pool *pool, struct pool_waiter *w) REQUIRE
         bool was_poked = w->is_poked;
 
         list_unlink(&w->waiter.link);
+        heap_remove(&pool->waitq.timed, &w->timed);
         sub_seq_cst(&pool->gate, 1);
         if (was_poked)
                 take_poke_back(pool, w);
@@ -196,6 +197,8 @@ int waitq_join(struct lido_pool *pool, struct pool_waiter *w)
         mutex_lock(&pool->waitq.lock);
         rc = refusal(pool, load_seq_cst(&pool->gate));
         if (rc == LIDO_OK) {
+                if (w->keeper_due_ns != CLOCK_NEVER)
+                        heap_set(&pool->waitq.timed, &w->timed, w->keeper_due_ns);
                 if (w->is_front)
                         list_push_front(&pool->waitq.line, &w->waiter.link);
                 else
@@ -227,6 +230,32 @@ void waitq_leave(struct lido_pool *pool, struct pool_waiter *w)
         mutex_unlock(&pool->waitq.lock);
         if (must_serve)
                 waitq_serve(pool);
+}
+
+uint64_t waitq_expire(struct lido_pool *pool, uint64_t now)
+{
+        struct wakes wakes = { .count = 0 };
+        struct heap_node *first;
+        bool is_more, must_serve = false;
+        uint64_t due_ns;
+
+        do {
+                mutex_lock(&pool->waitq.lock);
+                while ((first = heap_first(&pool->waitq.timed)) != NULL && first->due_ns <= now && !is_full(&wakes)) {
+                        struct pool_waiter *w = list_entry(first, struct pool_waiter, timed);
+
+                        if (unlink_waiter(pool, w))
+                                must_serve = true;
+                        settle(w, WAITER_TIMED_OUT, &wakes);
+                }
+                is_more = is_full(&wakes);
+                due_ns = first ? first->due_ns : CLOCK_NEVER;
+                mutex_unlock(&pool->waitq.lock);
+                wake_all(&wakes);
+        } while (is_more);
+        if (must_serve)
+                waitq_serve(pool);
+        return due_ns;
 }
 
 void waitq_fail_all(struct lido_pool *pool, int code)

@@ -39,6 +39,8 @@ struct pool_waiter {
         uint64_t generation;      /* likewise */
         bool had_rested;          /* likewise: to be peeked before use */
         bool is_poked;            /* guarded by waitq.lock */
+        struct heap_node timed;   /* guarded by waitq.lock: when the keeper is to time it out */
+        uint64_t keeper_due_ns;   /* constant: CLOCK_NEVER for those who keep their deadline themselves */
         bool is_front;            /* constant: it had been served a dead object and goes back to its place */
         uint64_t began_ns;        /* constant: since when it waits */
         const char *site, *tag;   /* constant */
@@ -60,6 +62,9 @@ void waitq_leave(struct lido_pool *pool, struct pool_waiter *w);
 
 /* Fail all who are in line. Threads: any, no lock held. */
 void waitq_fail_all(struct lido_pool *pool, int code);
+
+/* Time out those in line whose deadline the keeper keeps. Returns: the next such deadline. Keeper's thread. */
+uint64_t waitq_expire(struct lido_pool *pool, uint64_t now);
 
 /* Put back a slot that the caller owns as a lease of `generation`: to the oldest waiter, or idle. */
 void pool_offer(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation);
