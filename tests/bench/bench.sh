@@ -1,0 +1,109 @@
+#!/usr/bin/env bash
+# Runs every pool on every workload, interleaved, and reports medians: "make bench" and "make bench-quick".
+#
+#   bench.sh [--quick] [--out FOLDER] [--missing NAME]... PROGRAM...
+#
+# Each PROGRAM is one rival (pools/load.h). --missing names one that could not be built here, so that the report says so.
+# The environment chooses a part or another length: BENCH_REPETITIONS, BENCH_WORKLOADS ("W1 W5"), BENCH_RIVALS ("lido
+# textbook"), BENCH_SHORT_MS and BENCH_LONG_MS (each phase of W1-W3, W7, W8 and of W4-W6). README.md tells the rest.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+
+out=bench-out repetitions=5 short_ms=150 long_ms=1000 tries=2
+missing=() programs=()
+while (($#)); do
+        case $1 in
+        --quick) repetitions=3 short_ms=60 long_ms=250 tries=1 ;;
+        --out) out=$2 && shift ;;
+        --missing) missing+=("$2") && shift ;;
+        *) programs+=("$1") ;;
+        esac
+        shift
+done
+repetitions=${BENCH_REPETITIONS:-$repetitions}
+short_ms=${BENCH_SHORT_MS:-$short_ms}
+long_ms=${BENCH_LONG_MS:-$long_ms}
+read -ra workloads <<<"${BENCH_WORKLOADS:-W1 W2 W3 W4 W5 W6 W7 W8}"
+limit=0.10 # a run in which other processes had more of the machine than this is repeated, and the quietest counts
+
+# Of the programs, those that BENCH_RIVALS wants.
+wanted=()
+for program in "${programs[@]}"; do
+        [[ -z ${BENCH_RIVALS:-} || " $BENCH_RIVALS " == *" ${program##*/} "* ]] && wanted+=("$program")
+done
+if ((${#wanted[@]} == 0)); then
+        echo "bench.sh: no program to run" >&2
+        exit 2
+fi
+
+mkdir -p "$out"
+rm -f "$out"/*.tsv "$out"/*.txt "$out"/*.dat "$out"/*.png
+runs=$out/runs.tsv waits=$out/waits.tsv failures=$out/failures.tsv
+{
+        printf 'repetition\trival\tworkload\tleases\telapsed_ns\tp50_ns\tp99_ns\tp999_ns\tlongest_ns\tleast\tmost\tcpu_ns\t'
+        printf 'voluntary\tinvoluntary\theld_ns\tearly\tforeign\tscheduling\tcheck\n'
+} >"$runs"
+printf 'repetition\trival\tworkload\tquantile\tns\n' >"$waits"
+: >"$failures"
+
+milliseconds() {
+        case $1 in
+        W4 | W5 | W6) echo "$long_ms" ;;
+        *) echo "$short_ms" ;;
+        esac
+}
+
+# Run one rival once on one workload; disturbed runs are repeated.
+measure() {
+        local repetition=$1 program=$2 workload=$3 try text best='' foreign least=9
+        for ((try = 0; try < tries; try++)); do
+                if ! text=$(timeout 60 "$program" "$workload" "$(milliseconds "$workload")" 2>&1 </dev/null); then
+                        printf '%s\t%s\t%s\t%s\n' "$repetition" "${program##*/}" "$workload" "${text//$'\n'/; }" >>"$failures"
+                        return
+                fi
+                foreign=$(awk -F'\t' '$1 == "run" { print $17 }' <<<"$text")
+                if [[ -z $best ]] || awk "BEGIN { exit !(${foreign:-0} < $least) }"; then
+                        best=$text least=${foreign:-0}
+                fi
+                awk "BEGIN { exit !($least <= $limit) }" && break
+        done
+        sed -n "s/^run\t/$repetition\t/p" <<<"$best" >>"$runs"
+        sed -n "s/^wait\t/$repetition\t/p" <<<"$best" >>"$waits"
+        sed -n "s/^none\t/none\t/p" <<<"$best" >>"$failures"
+}
+
+# The rivals take turns in another order each time, so that none always runs after the same neighbour.
+count=${#wanted[@]}
+for ((repetition = 1; repetition <= repetitions; repetition++)); do
+        for workload in "${workloads[@]}"; do
+                printf '\rrepetition %d of %d: %s ' "$repetition" "$repetitions" "$workload" >&2
+                for ((i = 0; i < count; i++)); do
+                        measure "$repetition" "${wanted[(i + repetition) % count]}" "$workload"
+                done
+        done
+done
+printf '\r%40s\r' '' >&2
+
+bash "$here/machine.sh" >"$out/machine.txt"
+for name in "${missing[@]}"; do
+        echo "NOT MEASURED: $name, its library was not found by configure" >>"$out/machine.txt"
+done
+awk -F'\t' -v summary="$out/summary.tsv" -v distributions="$out" -f "$here/report.awk" \
+        "$here/pools/goals.tsv" "$failures" "$runs" "$waits" >"$out/report.txt"
+cat "$out/machine.txt" "$out/report.txt"
+
+if command -v gnuplot >/dev/null; then
+        loads=$(printf '%s ' "${workloads[@]}")
+        gnuplot -e "out='$out'; loads='${loads% }'" "$here/pictures.gp"
+        echo "pictures: $out/throughput.png $out/waits.png $out/fairness.png"
+else
+        echo 'NO PICTURES: gnuplot is not installed' >&2
+fi
+echo "figures: $out/runs.tsv $out/summary.tsv $out/waits.tsv"
+
+# A rival that fails is reported; that we fail, or lend a handle twice, is an error.
+if awk -F'\t' '$2 == "lido" && $1 != "none" { bad = 1 } END { exit !bad }' "$failures" ||
+        awk -F'\t' '$2 == "lido" && $NF == "DOUBLE-USE" { bad = 1 } END { exit !bad }' "$runs"; then
+        echo 'bench.sh: lido failed; see the report' >&2
+        exit 1
+fi
