@@ -186,16 +186,19 @@ function write_summary(load,    i, k, key, line) {
         close(distributions "/bars-" load ".dat")
 }
 
-# The waits of a workload, one block a rival, for gnuplot: the share of acquires that waited longer, and how long.
+# The waits of a workload, one block a rival, for gnuplot: the share of acquires that waited longer, how long, and a number
+# that stands for the rival in every picture, 1 for ours.
 function write_waits(load,    i, k, path, name, share) {
         path = distributions "/waits-" load ".dat"
         for (i = 1; i <= rivals[load]; i++) {
                 name = order[i]
+                if (!(name in line_type)) line_type[name] = name == "lido" ? 1 : ++line_types + 1
                 printf("%s\"%s\"\n", i > 1 ? "\n\n" : "", name) >path
                 for (k = 1; k <= quantiles[load, name]; k++) {
                         share = 1 - quantile[load, name, k]
                         if (share < 1e-9) continue
-                        printf "%.9g\t%.9g\n", share, median("wait" SUBSEP load SUBSEP name SUBSEP quantile[load, name, k]) >path
+                        printf("%.9g\t%.9g\t%d\n", share, median("wait" SUBSEP load SUBSEP name SUBSEP quantile[load, name, k]), \
+                                line_type[name]) >path
                 }
         }
         close(path)
