@@ -3,9 +3,9 @@
  *      hot                     lists the paths
  *      hot PATH COUNT          walks one path COUNT times inside the function hot_loop
  *
- * budget.sh runs it under callgrind, which counts what happens between hot_loop's first instruction and its last: the
- * same number on every machine with the same compiler, however busy.
- * Exit 77 means that this build cannot be judged: it is not optimised, or instrumented, or checks itself.
+ * budget.sh runs it under callgrind, which counts what happens between hot_loop's first instruction and its
+ * last: the same number on every machine with the same compiler, however busy. Exit 77 means that this build
+ * cannot be judged: it is not optimised, or instrumented, or checks itself.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE 1
@@ -87,7 +87,8 @@ static const struct path paths[] = {
 
 #define PATHS (sizeof paths / sizeof paths[0])
 
-__attribute__((noinline)) void hot_loop(const struct path *path, struct lido_pool *pool, lido_lease *leases, long count);
+__attribute__((noinline)) void hot_loop(const struct path *path, struct lido_pool *pool, lido_lease *leases,
+                                        long count);
 
 void hot_loop(const struct path *path, struct lido_pool *pool, lido_lease *leases, long count)
 {

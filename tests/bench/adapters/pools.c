@@ -1,4 +1,5 @@
-/* bench/adapters/pools.c - lido for the "pools" harness, whose adapters hand out a pointer to a struct handle.
+/* bench/adapters/pools.c - lido for the "pools" harness, whose adapters hand out a pointer to a struct
+ * handle.
  *
  * The lease lies in the handle itself while it is lent, in the room that the harness leaves for such things.
  */

@@ -40,7 +40,8 @@ static void *rival_open(unsigned handles)
 
         if (!self || apr_initialize() != APR_SUCCESS || apr_pool_create(&self->memory, NULL) != APR_SUCCESS)
                 return NULL;
-        if (apr_reslist_create(&self->list, count, count, count, 0, make, end, NULL, self->memory) != APR_SUCCESS)
+        if (apr_reslist_create(&self->list, count, count, count, 0, make, end, NULL, self->memory) !=
+            APR_SUCCESS)
                 return NULL;
         return self;
 }

@@ -1,4 +1,5 @@
-/* bench/pools/ck_ring.c - Concurrency Kit's bounded ring, holding the idle handles. It cannot wait: a borrower polls. */
+/* bench/pools/ck_ring.c - Concurrency Kit's bounded ring, holding the idle handles. It cannot wait: a
+ * borrower polls. */
 #define RIVAL_NAME "ck_ring"
 #define RIVAL_WAITS 0
 #define RIVAL_TRIES 1

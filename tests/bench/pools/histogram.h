@@ -1,4 +1,5 @@
-/* bench/pools/histogram.h - durations counted in buckets about 1.5 % wide, each thread its own, added up at the end. */
+/* bench/pools/histogram.h - durations counted in buckets about 1.5 % wide, each thread its own, added up at
+ * the end. */
 #ifndef BENCH_POOLS_HISTOGRAM_H
 #define BENCH_POOLS_HISTOGRAM_H
 
@@ -61,7 +62,8 @@ static inline uint64_t histogram_quantile(const struct histogram *histogram, dou
         for (unsigned i = 0; i < HISTOGRAM_BUCKETS && below < histogram->count; i++) {
                 seen += histogram->bucket[i];
                 if (seen > below)
-                        return histogram_middle(i) < histogram->longest ? histogram_middle(i) : histogram->longest;
+                        return histogram_middle(i) < histogram->longest ? histogram_middle(i)
+                                                                        : histogram->longest;
         }
         return histogram->longest;
 }

@@ -1,4 +1,5 @@
-/* bench/pools/libzdb.c - libzdb's connection pool, over SQLite in memory, which is the least work it can be given.
+/* bench/pools/libzdb.c - libzdb's connection pool, over SQLite in memory, which is the least work it can be
+ * given.
  *
  * It cannot wait, and its objects are its own: the generator polls, and does not see a connection lent twice.
  */

@@ -1,4 +1,5 @@
-/* bench/pools/lido.c - our own pool, used as an embedder uses it: public headers, the shared library, default options. */
+/* bench/pools/lido.c - our own pool, used as an embedder uses it: public headers, the shared library, default
+ * options. */
 #define RIVAL_NAME "lido"
 #define RIVAL_WAITS 1
 #define RIVAL_TRIES 1

@@ -1,11 +1,13 @@
-/* bench/pools/load.h - the load generator: the last line of every adapter (bench/pools/rival.h says what it defines).
+/* bench/pools/load.h - the load generator: the last line of every adapter (bench/pools/rival.h says what it
+ * defines).
  *
  *      PROGRAM WORKLOAD MILLISECONDS
  *
- * One run has three phases, each ended for all threads at once: a warm-up; one that counts leases and reads no clock,
- * from which come throughput, fairness, CPU time and context switches; and one that reads the clock before and after
- * each acquire, from which come the waits. At the end every handle must be there, and its count right.
- * The run is printed as one line that begins with "run", followed by its distribution in lines that begin with "wait".
+ * One run has three phases, each ended for all threads at once: a warm-up; one that counts leases and reads
+ * no clock, from which come throughput, fairness, CPU time and context switches; and one that reads the clock
+ * before and after each acquire, from which come the waits. At the end every handle must be there, and its
+ * count right. The run is printed as one line that begins with "run", followed by its distribution in lines
+ * that begin with "wait".
  */
 #ifndef BENCH_POOLS_LOAD_H
 #define BENCH_POOLS_LOAD_H
@@ -198,7 +200,8 @@ static uint64_t wait_in_vain(struct worker *self, enum phase phase)
                 waited = now_ns() - asked;
                 self->early += waited < work->timeout_ns;
                 if (phase == PHASE_CLOCK)
-                        histogram_count(self->waits, waited < work->timeout_ns ? 0 : waited - work->timeout_ns);
+                        histogram_count(self->waits,
+                                        waited < work->timeout_ns ? 0 : waited - work->timeout_ns);
         }
 #else
         (void)self, (void)phase;
@@ -321,9 +324,10 @@ static const char *check_counts(const grip *grips, const struct worker *workers)
 #endif
 }
 
-static void print_run(const struct worker *workers, const struct cost *cost, bool real_time, const char *check)
+static void print_run(const struct worker *workers, const struct cost *cost, bool real_time,
+                      const char *check)
 {
-        static const double quantiles[] = {0.01, 0.05, 0.1,   0.25,  0.5,    0.75,   0.9,     0.95,    0.98,
+        static const double quantiles[] = {0.01, 0.05,  0.1,   0.25,  0.5,    0.75,   0.9,     0.95,     0.98,
                                            0.99, 0.995, 0.998, 0.999, 0.9995, 0.9999, 0.99999, 0.999999, 1};
         struct histogram *waits = calloc(1, sizeof *waits);
         uint64_t begun = UINT64_MAX, ended = 0, least = UINT64_MAX, most = 0, all = 0, held = 0, early = 0;
@@ -343,11 +347,11 @@ static void print_run(const struct worker *workers, const struct cost *cost, boo
                 histogram_add(waits, w->waits);
         }
         (void)printf("run\t%s\t%s\t%" PRIu64 "\t%" PRIu64 "\t%" PRIu64 "\t%" PRIu64 "\t%" PRIu64 "\t%" PRIu64
-                     "\t%" PRIu64 "\t%" PRIu64 "\t%" PRIu64 "\t%" PRIu64 "\t%" PRIu64 "\t%" PRIu64 "\t%" PRIu64
-                     "\t%.3f\t%s\t%s\n",
+                     "\t%" PRIu64 "\t%" PRIu64 "\t%" PRIu64 "\t%" PRIu64 "\t%" PRIu64 "\t%" PRIu64
+                     "\t%" PRIu64 "\t%.3f\t%s\t%s\n",
                      RIVAL_NAME, work->name, all, ended - begun, histogram_quantile(waits, 0.5),
-                     histogram_quantile(waits, 0.99), histogram_quantile(waits, 0.999), waits->longest, least, most,
-                     cost->cpu_ns, cost->voluntary, cost->involuntary,
+                     histogram_quantile(waits, 0.99), histogram_quantile(waits, 0.999), waits->longest, least,
+                     most, cost->cpu_ns, cost->voluntary, cost->involuntary,
                      work->act == ACT_LEASE && waits->count ? held / waits->count : 0, early, cost->foreign,
                      RIVAL_WAITS || work->act != ACT_LEASE ? (real_time ? "real-time" : "fair")
                                                            : (real_time ? "real-time,polls" : "fair,polls"),
@@ -371,7 +375,8 @@ static struct worker *start_workers(void)
         (void)pthread_attr_setstacksize(&attributes, STACK_BYTES);
         for (unsigned i = 0; i < work->threads; i++) {
                 workers[i].waits = calloc(1, sizeof *workers[i].waits);
-                if (!workers[i].waits || pthread_create(&workers[i].thread, &attributes, worker_main, &workers[i]))
+                if (!workers[i].waits ||
+                    pthread_create(&workers[i].thread, &attributes, worker_main, &workers[i]))
                         die("a thread cannot be started");
         }
         (void)pthread_attr_destroy(&attributes);

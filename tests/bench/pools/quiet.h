@@ -1,6 +1,8 @@
-/* bench/pools/quiet.h - keep the rest of the machine out of a measurement as far as it lets us, and say how much got in.
+/* bench/pools/quiet.h - keep the rest of the machine out of a measurement as far as it lets us, and say how
+ * much got in.
  *
- * Nothing here is needed for a correct run: where the system refuses, the figures are only noisier, and the output says so.
+ * Nothing here is needed for a correct run: where the system refuses, the figures are only noisier, and the
+ * output says so.
  */
 #ifndef BENCH_POOLS_QUIET_H
 #define BENCH_POOLS_QUIET_H
@@ -14,7 +16,8 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-/* A scheduling group of our own with the highest weight, or a real-time policy. Returns: real-time was granted. */
+/* A scheduling group of our own with the highest weight, or a real-time policy. Returns: real-time was
+ * granted. */
 static bool quiet_begin(bool real_time, uint64_t slack_ns)
 {
         struct sched_param param = {.sched_priority = 1};
@@ -41,13 +44,14 @@ static uint64_t quiet_machine_ns(void)
         int read = 0;
 
         if (file) {
-                read = fscanf(file, "cpu %llu %llu %llu %llu %llu %llu %llu %llu", &user, &nice, &kernel, &idle, &io,
-                              &irq, &softirq, &steal);
+                read = fscanf(file, "cpu %llu %llu %llu %llu %llu %llu %llu %llu", &user, &nice, &kernel,
+                              &idle, &io, &irq, &softirq, &steal);
                 (void)fclose(file);
         }
         if (read != 8)
                 return 0;
-        return (user + nice + kernel + irq + softirq + steal) * (1000000000u / (unsigned)sysconf(_SC_CLK_TCK));
+        return (user + nice + kernel + irq + softirq + steal) *
+               (1000000000u / (unsigned)sysconf(_SC_CLK_TCK));
 }
 
 static uint64_t quiet_own_ns(const struct rusage *usage)

@@ -1,6 +1,8 @@
-/* bench/pools/textbook.c - the pool that everybody writes first: a mutex, a condition variable, a stack of handles.
+/* bench/pools/textbook.c - the pool that everybody writes first: a mutex, a condition variable, a stack of
+ * handles.
  *
- * With RIVAL_LATE the waiter is signalled after the unlock instead of before it, which is much faster under load.
+ * With RIVAL_LATE the waiter is signalled after the unlock instead of before it, which is much faster under
+ * load.
  */
 #ifdef RIVAL_LATE
 #define RIVAL_NAME "textbook-late"

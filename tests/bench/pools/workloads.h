@@ -1,8 +1,8 @@
 /* bench/pools/workloads.h - the eight ways in which a pool is put under load.
  *
- * Together they ask: what does a lease cost when nobody else is there (W1), does a second core help (W2, W3), what
- * happens when far more threads than handles meet after holds of nothing (W4), of two microseconds (W5) and of
- * a database's hundred (W6), what does asking in vain cost (W7), and how late is a deadline (W8).
+ * Together they ask: what does a lease cost when nobody else is there (W1), does a second core help (W2, W3),
+ * what happens when far more threads than handles meet after holds of nothing (W4), of two microseconds (W5)
+ * and of a database's hundred (W6), what does asking in vain cost (W7), and how late is a deadline (W8).
  */
 #ifndef BENCH_POOLS_WORKLOADS_H
 #define BENCH_POOLS_WORKLOADS_H
@@ -27,7 +27,7 @@ struct workload {
         unsigned handles;
         uint64_t hold_ns;
         uint64_t timeout_ns;
-        int real_time;     /* no more threads than cores: keep other processes off them where the system allows */
+        int real_time; /* no more threads than cores: keep other processes off them where the system allows */
         uint64_t slack_ns; /* timer slack; 0: the system's default */
 };
 
