@@ -1,20 +1,22 @@
 #!/usr/bin/env bash
 # Runs every pool on every workload, interleaved, and reports medians: "make bench" and "make bench-quick".
 #
-#   bench.sh [--quick] [--out FOLDER] [--missing NAME]... PROGRAM...
+#   bench.sh [--quick] [--set NAME] [--out FOLDER] [--missing NAME]... PROGRAM...
 #
-# Each PROGRAM is one rival (pools/load.h). --missing names one that could not be built here, so that the report says so.
+# Each PROGRAM is one rival of the set NAME (pools, the default: pools/load.h). --missing names one that could not be
+# built here, so that the report says so. A program without arguments lists its workloads.
 # The environment chooses a part or another length: BENCH_REPETITIONS, BENCH_WORKLOADS ("W1 W5"), BENCH_RIVALS ("lido
-# textbook"), BENCH_SHORT_MS and BENCH_LONG_MS (each phase of W1-W3, W7, W8 and of W4-W6). README.md tells the rest.
+# textbook"), BENCH_SHORT_MS and BENCH_LONG_MS (the phases of short and of long workloads). README.md tells the rest.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
-out=bench-out repetitions=5 short_ms=150 long_ms=1000 tries=2
+out=bench-out set=pools repetitions=5 short_ms=150 long_ms=1000 tries=2
 missing=() programs=()
 while (($#)); do
         case $1 in
         --quick) repetitions=3 short_ms=60 long_ms=250 tries=1 ;;
         --out) out=$2 && shift ;;
+        --set) set=$2 && shift ;;
         --missing) missing+=("$2") && shift ;;
         *) programs+=("$1") ;;
         esac
@@ -23,7 +25,6 @@ done
 repetitions=${BENCH_REPETITIONS:-$repetitions}
 short_ms=${BENCH_SHORT_MS:-$short_ms}
 long_ms=${BENCH_LONG_MS:-$long_ms}
-read -ra workloads <<<"${BENCH_WORKLOADS:-W1 W2 W3 W4 W5 W6 W7 W8}"
 limit=0.10 # a run in which other processes had more of the machine than this is repeated, and the quietest counts
 
 # Of the programs, those that BENCH_RIVALS wants.
@@ -40,28 +41,32 @@ mkdir -p "$out"
 rm -f "$out"/*.tsv "$out"/*.txt "$out"/*.dat "$out"/*.png
 runs=$out/runs.tsv waits=$out/waits.tsv failures=$out/failures.tsv
 {
-        printf 'repetition\trival\tworkload\tleases\telapsed_ns\tp50_ns\tp99_ns\tp999_ns\tlongest_ns\tleast\tmost\tcpu_ns\t'
-        printf 'voluntary\tinvoluntary\theld_ns\tearly\tforeign\tscheduling\tcheck\n'
+        printf 'repetition\trival\tworkload\tdone\telapsed_ns\tp50_ns\tp99_ns\tp999_ns\tlongest_ns\tleast\tmost\t'
+        printf 'cpu_ns\tvoluntary\tinvoluntary\tforeign\tremarks\tmeasures\n'
 } >"$runs"
 printf 'repetition\trival\tworkload\tquantile\tns\n' >"$waits"
 : >"$failures"
 
-milliseconds() {
-        case $1 in
-        W4 | W5 | W6) echo "$long_ms" ;;
-        *) echo "$short_ms" ;;
-        esac
-}
+"${wanted[0]}" >"$out/workloads.tsv"
+workloads=() && declare -A ms=()
+while IFS=$'\t' read -r name length _; do
+        [[ -z ${BENCH_WORKLOADS:-} || " $BENCH_WORKLOADS " == *" $name "* ]] || continue
+        workloads+=("$name")
+        if [[ $length == long ]]; then ms[$name]=$long_ms; else ms[$name]=$short_ms; fi
+done <"$out/workloads.tsv"
+
+# On a terminal, say how far it is.
+progress() { [[ ! -t 2 ]] || printf '\r%-40s\r' "$1" >&2; }
 
 # Run one rival once on one workload; disturbed runs are repeated.
 measure() {
         local repetition=$1 program=$2 workload=$3 try text best='' foreign least=9
         for ((try = 0; try < tries; try++)); do
-                if ! text=$(timeout 60 "$program" "$workload" "$(milliseconds "$workload")" 2>&1 </dev/null); then
+                if ! text=$(timeout 60 "$program" "$workload" "${ms[$workload]}" 2>&1 </dev/null); then
                         printf '%s\t%s\t%s\t%s\n' "$repetition" "${program##*/}" "$workload" "${text//$'\n'/; }" >>"$failures"
                         return
                 fi
-                foreign=$(awk -F'\t' '$1 == "run" { print $17 }' <<<"$text")
+                foreign=$(awk -F'\t' '$1 == "run" { print $14 }' <<<"$text")
                 if [[ -z $best ]] || awk "BEGIN { exit !(${foreign:-0} < $least) }"; then
                         best=$text least=${foreign:-0}
                 fi
@@ -76,20 +81,20 @@ measure() {
 count=${#wanted[@]}
 for ((repetition = 1; repetition <= repetitions; repetition++)); do
         for workload in "${workloads[@]}"; do
-                printf '\rrepetition %d of %d: %s ' "$repetition" "$repetitions" "$workload" >&2
+                progress "repetition $repetition of $repetitions: $workload"
                 for ((i = 0; i < count; i++)); do
                         measure "$repetition" "${wanted[(i + repetition) % count]}" "$workload"
                 done
         done
 done
-printf '\r%40s\r' '' >&2
+progress ''
 
 bash "$here/machine.sh" >"$out/machine.txt"
 for name in "${missing[@]}"; do
         echo "NOT MEASURED: $name, its library was not found by configure" >>"$out/machine.txt"
 done
 awk -F'\t' -v summary="$out/summary.tsv" -v distributions="$out" -f "$here/report.awk" \
-        "$here/pools/goals.tsv" "$failures" "$runs" "$waits" >"$out/report.txt"
+        "$out/workloads.tsv" "$here/$set/goals.tsv" "$failures" "$runs" "$waits" >"$out/report.txt"
 cat "$out/machine.txt" "$out/report.txt"
 
 if command -v gnuplot >/dev/null; then
@@ -103,7 +108,7 @@ echo "figures: $out/runs.tsv $out/summary.tsv $out/waits.tsv"
 
 # A rival that fails is reported; that we fail, or lend a handle twice, is an error.
 if awk -F'\t' '$2 == "lido" && $1 != "none" { bad = 1 } END { exit !bad }' "$failures" ||
-        awk -F'\t' '$2 == "lido" && $NF == "DOUBLE-USE" { bad = 1 } END { exit !bad }' "$runs"; then
+        awk -F'\t' '$2 == "lido" && $16 ~ /DOUBLE-USE/ { bad = 1 } END { exit !bad }' "$runs"; then
         echo 'bench.sh: lido failed; see the report' >&2
         exit 1
 fi

@@ -1,18 +1,10 @@
 # Turns the runs into medians: a table for people on standard output, summary.tsv for programs, and the .dat files that
-# pictures.gp draws. Reads goals.tsv, failures.tsv, runs.tsv and waits.tsv, in this order.
+# pictures.gp draws. Reads workloads.tsv, goals.tsv, failures.tsv, runs.tsv and waits.tsv, in this order.
 
 BEGIN {
-        say["W1"] = "1 thread, 8 handles, no hold"
-        say["W2"] = "2 threads, 8 handles, no hold"
-        say["W3"] = "8 threads, 8 handles, no hold"
-        say["W4"] = "32 threads, 4 handles, no hold"
-        say["W5"] = "32 threads, 4 handles, 2 us of work in each hold"
-        say["W6"] = "200 threads, 10 handles, 100 us of sleep in each hold"
-        say["W7"] = "a try while every handle is out"
-        say["W8"] = "a wait of 1 ms while every handle is out; the waits are how late the deadline was noticed"
         columns = "runs ns_per_op spread_percent ops_per_s p50_ns p99_ns p999_ns longest_ns fairness cpu_ns_per_op " \
-                "voluntary_per_1000 involuntary_per_1000 switches_per_1000 held_ns early foreign p99_over_p50 " \
-                "times_textbook times_waiting times_any scheduling check"
+                "voluntary_per_1000 involuntary_per_1000 switches_per_1000 foreign p99_over_p50 " \
+                "times_textbook times_waiting times_any remarks measures"
         column_count = split(columns, column, " ")
 }
 
@@ -62,7 +54,11 @@ function rate(per_s) {
 }
 
 /^#/ || /^$/ { next }
-FNR == 1 { file++ }
+
+FILENAME ~ /workloads\.tsv$/ {
+        say[$1] = $3
+        next
+}
 
 FILENAME ~ /goals\.tsv$/ {
         goal[++goals] = $1; goal_measure[goals] = $2; goal_relation[goals] = $3; goal_value[goals] = $4
@@ -84,10 +80,9 @@ FILENAME ~ /runs\.tsv$/ {
                 known[key] = 1
                 if (!($3 in rivals)) workload[++workloads] = $3
                 rival[$3, ++rivals[$3]] = $2
-                check[key] = $19; scheduling[key] = $18
+                remark[key] = $16
         }
-        if ($19 == "DOUBLE-USE") check[key] = $19
-        if ($18 !~ /^real-time/) scheduling[key] = $18
+        if ($16 ~ /DOUBLE-USE|not-real-time/) remark[key] = $16
         add(key "ops_per_s", $4 * 1e9 / $5)
         add(key "p50_ns", $6); add(key "p99_ns", $7); add(key "p999_ns", $8); add(key "longest_ns", $9)
         add(key "fairness", $11 > 0 ? $10 / $11 : 0)
@@ -95,7 +90,12 @@ FILENAME ~ /runs\.tsv$/ {
         add(key "voluntary_per_1000", 1000 * $13 / leases)
         add(key "involuntary_per_1000", 1000 * $14 / leases)
         add(key "switches_per_1000", 1000 * ($13 + $14) / leases)
-        add(key "held_ns", $15); add(key "early", $16); add(key "foreign", $17)
+        add(key "foreign", $15)
+        for (i = split($17, pairs, ","); i > 0; i--)
+                if (split(pairs[i], pair, "=") == 2) {
+                        if (!((key pair[1]) in samples)) measures[key] = measures[key] " " pair[1]
+                        add(key pair[1], pair[2])
+                }
         add(key "p99_over_p50", $6 > 0 ? $7 / $6 : 0)
         next
 }
@@ -107,7 +107,7 @@ FILENAME ~ /waits\.tsv$/ {
 }
 
 # Medians of one rival on one workload.
-function settle(key,    i, name) {
+function settle(key,    i, name, names) {
         for (i = 1; i <= column_count; i++) {
                 name = column[i]
                 if ((key name) in samples)
@@ -116,9 +116,12 @@ function settle(key,    i, name) {
         value[key, "runs"] = samples[key "ops_per_s"]
         value[key, "spread_percent"] = spread_percent(key "ops_per_s")
         value[key, "ns_per_op"] = value[key, "ops_per_s"] > 0 ? 1e9 / value[key, "ops_per_s"] : 0
-        value[key, "early"] = most(key "early")
-        value[key, "scheduling"] = scheduling[key]
-        value[key, "check"] = check[key]
+        value[key, "remarks"] = remark[key]
+        for (i = split(measures[key], names, " "); i > 0; i--) {
+                value[key, names[i]] = names[i] == "early" ? most(key names[i]) : median(key names[i])
+                value[key, "measures"] = names[i] "=" sprintf("%.6g", value[key, names[i]]) \
+                        (value[key, "measures"] == "" ? "" : ",") value[key, "measures"]
+        }
 }
 
 # Throughput of every pool over the textbook's and over the best of the others.
@@ -128,7 +131,7 @@ function compare(load,    i, name, key, ops, waiting, any) {
                 ops = value[load SUBSEP name, "ops_per_s"]
                 if (name == "lido") continue
                 if (ops > any) any = ops
-                if (ops > waiting && scheduling[load SUBSEP name] !~ /polls/) waiting = ops
+                if (ops > waiting && remark[load SUBSEP name] !~ /polls/) waiting = ops
         }
         for (i = 1; i <= rivals[load]; i++) {
                 key = load SUBSEP rival[load, i]
@@ -150,25 +153,23 @@ function rank(load,    i, k, name) {
         }
 }
 
-function print_workload(load,    i, key, remark) {
+function print_workload(load,    i, key, notes) {
         printf "\n%s  %s\n", load, say[load]
         printf "  %-14s %9s %7s %8s %9s %9s %9s %9s %9s %8s %10s %9s %9s\n", "", "ns/op", "spread", "ops/s", "textbook", \
                 "p50", "p99", "p99.9", "longest", "fairness", "CPU/op", "vol/1000", "inv/1000"
         for (i = 1; i <= rivals[load]; i++) {
                 key = load SUBSEP order[i]
-                remark = ""
-                if (scheduling[key] ~ /polls/) remark = remark " polls"
-                if (check[key] != "ok") remark = remark " " check[key]
-                if (value[key, "early"] > 0) remark = remark " EARLY"
-                if (value[key, "foreign"] > 0.1) remark = remark sprintf(" disturbed:%.0f%%", 100 * value[key, "foreign"])
-                if (load == "W6") remark = remark " held " duration(value[key, "held_ns"])
+                notes = remark[key] == "ok" ? "" : " " remark[key]
+                sub(/^ ok,/, " ", notes)
+                if (value[key, "foreign"] > 0.1) notes = notes sprintf(" disturbed:%.0f%%", 100 * value[key, "foreign"])
+                if (value[key, "measures"] != "") notes = notes " " value[key, "measures"]
                 printf "%s %-14s %9.4g %6.0f%% %8s %8sx %9s %9s %9s %9s %8.3f %10s %9.4g %9.4g%s\n", \
                         order[i] == "lido" ? ">" : " ", order[i], value[key, "ns_per_op"], value[key, "spread_percent"], \
                         rate(value[key, "ops_per_s"]), \
                         value[key, "times_textbook"] == "-" ? "-" : sprintf("%.2f", value[key, "times_textbook"]), \
                         duration(value[key, "p50_ns"]), duration(value[key, "p99_ns"]), duration(value[key, "p999_ns"]), \
                         duration(value[key, "longest_ns"]), value[key, "fairness"], duration(value[key, "cpu_ns_per_op"]), \
-                        value[key, "voluntary_per_1000"], value[key, "involuntary_per_1000"], remark
+                        value[key, "voluntary_per_1000"], value[key, "involuntary_per_1000"], notes
         }
         printf "%s", absent[load]
 }
@@ -209,7 +210,7 @@ function print_goals(    i, key, got, is_met, met, judged) {
                 key = goal[i] SUBSEP "lido"
                 got = value[key, goal_measure[i]]
                 if (got == "" || got == "-") continue
-                if (!judged++) print "\nlido against its goals (pools/goals.tsv)"
+                if (!judged++) print "\nlido against its goals (goals.tsv)"
                 is_met = goal_relation[i] == "<=" ? got + 0 <= goal_value[i] + 0 : got + 0 >= goal_value[i] + 0
                 met += is_met
                 printf "  %s  %-18s %10.4g  %s %-9g %s\n", goal[i], goal_measure[i], got, goal_relation[i], goal_value[i], \

@@ -1,69 +1,35 @@
 /* bench/pools/load.h - the load generator: the last line of every adapter (bench/pools/rival.h says what it
  * defines).
  *
- *      PROGRAM WORKLOAD MILLISECONDS
+ *      PROGRAM                         lists the workloads
+ *      PROGRAM WORKLOAD MILLISECONDS   runs one; each phase (bench/base/phases.h) is so long
  *
- * One run has three phases, each ended for all threads at once: a warm-up; one that counts leases and reads
- * no clock, from which come throughput, fairness, CPU time and context switches; and one that reads the clock
- * before and after each acquire, from which come the waits. At the end every handle must be there, and its
- * count right. The run is printed as one line that begins with "run", followed by its distribution in lines
- * that begin with "wait".
+ * At the end of a run every handle must be there, and its count right.
  */
 #ifndef BENCH_POOLS_LOAD_H
 #define BENCH_POOLS_LOAD_H
 
-#include "bench/pools/histogram.h"
-#include "bench/pools/quiet.h"
 #include "bench/pools/workloads.h"
 
-#include <errno.h>
-#include <inttypes.h>
-#include <pthread.h>
-#include <signal.h>
 #include <sched.h>
-#include <stdatomic.h>
-#include <string.h>
-#include <time.h>
+#include <signal.h>
 
-enum phase { PHASE_WARM, PHASE_COUNT, PHASE_CLOCK, PHASES };
-
-#define WARM_MS 30
-#define STACK_BYTES (256 * 1024)
 #define LOST_AFTER_S 10 /* a handle that has not come back by then never will */
 
-struct worker {
-        pthread_t thread;
-        struct histogram *waits;
-        uint64_t leases[PHASES], begun[PHASES], ended[PHASES];
-        uint64_t held_ns; /* in the clock phase */
-        uint64_t early;   /* deadlines that came too soon */
-        uint64_t shared;  /* holds in which somebody else had the handle too */
-} __attribute__((aligned(128)));
+/* What the threads count besides their leases. */
+enum tally {
+        TALLY_HELD_NS, /* in the clock phase */
+        TALLY_EARLY,   /* deadlines that came too soon */
+        TALLY_SHARED   /* holds in which somebody else had the handle too */
+};
 
 static const struct workload *work;
 static void *pool;
-static pthread_barrier_t gate;
-static struct {
-        atomic_bool over[PHASES];
-} __attribute__((aligned(128))) phases;
-
-static inline uint64_t now_ns(void)
-{
-        struct timespec now;
-
-        (void)clock_gettime(CLOCK_MONOTONIC, &now);
-        return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 static void die(const char *what)
 {
         (void)fprintf(stderr, "%s %s: %s\n", RIVAL_NAME, work->name, what);
         _exit(1);
-}
-
-static inline bool is_over(enum phase phase)
-{
-        return atomic_load_explicit(&phases.over[phase], memory_order_relaxed);
 }
 
 static inline void must_acquire(grip *ret_grip)
@@ -94,9 +60,7 @@ static void spend(void)
                 while (now_ns() < until)
                         continue;
         } else {
-                struct timespec time = {.tv_nsec = (long)work->hold_ns};
-
-                (void)nanosleep(&time, NULL);
+                sleep_ns(work->hold_ns);
         }
 }
 
@@ -108,7 +72,7 @@ static void hold(struct worker *self, grip grip)
 
         handle->borrower = self;
         spend();
-        self->shared += handle->borrower != self;
+        self->tally[TALLY_SHARED] += handle->borrower != self;
 #else
         (void)self, (void)grip;
         spend();
@@ -151,7 +115,7 @@ static uint64_t lease_with_clock(struct worker *self)
                 count_use(grip);
                 if (work->hold != HOLD_NOT) {
                         hold(self, grip);
-                        self->held_ns += now_ns() - got;
+                        self->tally[TALLY_HELD_NS] += now_ns() - got;
                 }
                 rival_release(pool, grip);
         }
@@ -198,7 +162,7 @@ static uint64_t wait_in_vain(struct worker *self, enum phase phase)
                 if (rival_timed(pool, work->timeout_ns, &grip))
                         die("a wait got a handle though all are out");
                 waited = now_ns() - asked;
-                self->early += waited < work->timeout_ns;
+                self->tally[TALLY_EARLY] += waited < work->timeout_ns;
                 if (phase == PHASE_CLOCK)
                         histogram_count(self->waits,
                                         waited < work->timeout_ns ? 0 : waited - work->timeout_ns);
@@ -209,77 +173,13 @@ static uint64_t wait_in_vain(struct worker *self, enum phase phase)
         return waits;
 }
 
-static void *worker_main(void *argument)
+static uint64_t load(struct worker *self, enum phase phase)
 {
-        struct worker *self = argument;
-
-        for (enum phase phase = PHASE_WARM; phase < PHASES; phase++) {
-                (void)pthread_barrier_wait(&gate);
-                self->begun[phase] = now_ns();
-                if (work->act == ACT_TRY)
-                        self->leases[phase] = try_in_vain(self, phase);
-                else if (work->act == ACT_TIMED)
-                        self->leases[phase] = wait_in_vain(self, phase);
-                else if (phase == PHASE_CLOCK)
-                        self->leases[phase] = lease_with_clock(self);
-                else
-                        self->leases[phase] = lease_without_clock(self, phase);
-                self->ended[phase] = now_ns();
-                (void)pthread_barrier_wait(&gate);
-        }
-        return NULL;
-}
-
-static void sleep_ms(unsigned ms)
-{
-        struct timespec time = {ms / 1000, (long)(ms % 1000) * 1000000};
-
-        while (nanosleep(&time, &time) && errno == EINTR)
-                continue;
-}
-
-/* What the counting phase has cost. */
-struct cost {
-        uint64_t cpu_ns;
-        uint64_t voluntary, involuntary; /* context switches */
-        double foreign;                  /* share of the machine that other processes took from us */
-};
-
-/* What others had, less the cores that this workload leaves idle anyway. */
-static double taken_from_us(uint64_t others_ns, uint64_t elapsed_ns)
-{
-        double cores = (double)sysconf(_SC_NPROCESSORS_ONLN);
-        double spare = cores > work->threads ? cores - work->threads : 0;
-        double taken = (double)others_ns / (double)elapsed_ns - spare;
-
-        return taken > 0 ? taken / cores : 0;
-}
-
-static struct cost run_phases(unsigned ms)
-{
-        struct cost cost = {0};
-        struct rusage before, after;
-        uint64_t machine, begun, spent;
-
-        for (enum phase phase = PHASE_WARM; phase < PHASES; phase++) {
-                (void)getrusage(RUSAGE_SELF, &before);
-                machine = quiet_machine_ns();
-                begun = now_ns();
-                (void)pthread_barrier_wait(&gate);
-                sleep_ms(phase == PHASE_WARM ? WARM_MS : ms);
-                atomic_store(&phases.over[phase], true);
-                (void)pthread_barrier_wait(&gate);
-                if (phase != PHASE_COUNT)
-                        continue;
-                (void)getrusage(RUSAGE_SELF, &after);
-                spent = quiet_machine_ns() - machine;
-                cost.cpu_ns = quiet_own_ns(&after) - quiet_own_ns(&before);
-                cost.voluntary = (uint64_t)(after.ru_nvcsw - before.ru_nvcsw);
-                cost.involuntary = (uint64_t)(after.ru_nivcsw - before.ru_nivcsw);
-                if (spent > cost.cpu_ns)
-                        cost.foreign = taken_from_us(spent - cost.cpu_ns, now_ns() - begun);
-        }
-        return cost;
+        if (work->act == ACT_TRY)
+                return try_in_vain(self, phase);
+        if (work->act == ACT_TIMED)
+                return wait_in_vain(self, phase);
+        return phase == PHASE_CLOCK ? lease_with_clock(self) : lease_without_clock(self, phase);
 }
 
 static void a_handle_is_lost(int number)
@@ -302,16 +202,12 @@ static void take_all(grip *grips)
 }
 
 /* Every lease has raised the count of one handle, and no two grips have the same handle. */
-static const char *check_counts(const grip *grips, const struct worker *workers)
+static const char *check_counts(const grip *grips, const struct outcome *outcome)
 {
 #if RIVAL_COUNTS
-        uint64_t leases = 0, uses = 0, shared = 0;
+        uint64_t leases = work->act == ACT_LEASE ? outcome_done(outcome) : 0, uses = 0;
+        uint64_t shared = outcome_tally(outcome, TALLY_SHARED);
 
-        for (unsigned i = 0; i < work->threads; i++) {
-                shared += workers[i].shared;
-                for (enum phase phase = PHASE_WARM; work->act == ACT_LEASE && phase < PHASES; phase++)
-                        leases += workers[i].leases[phase];
-        }
         for (unsigned i = 0; i < work->handles; i++) {
                 uses += rival_handle(grips[i])->uses;
                 for (unsigned k = 0; k < i; k++)
@@ -319,96 +215,48 @@ static const char *check_counts(const grip *grips, const struct worker *workers)
         }
         return uses == leases && shared == 0 ? "ok" : "DOUBLE-USE";
 #else
-        (void)grips, (void)workers;
+        (void)grips, (void)outcome;
         return "unchecked";
 #endif
 }
 
-static void print_run(const struct worker *workers, const struct cost *cost, bool real_time,
-                      const char *check)
+static void report(struct outcome *outcome, const char *check, bool real_time)
 {
-        static const double quantiles[] = {0.01, 0.05,  0.1,   0.25,  0.5,    0.75,   0.9,     0.95,     0.98,
-                                           0.99, 0.995, 0.998, 0.999, 0.9995, 0.9999, 0.99999, 0.999999, 1};
-        struct histogram *waits = calloc(1, sizeof *waits);
-        uint64_t begun = UINT64_MAX, ended = 0, least = UINT64_MAX, most = 0, all = 0, held = 0, early = 0;
+        char remarks[64], measures[64] = "-";
+        uint64_t clocked = 0;
 
-        if (!waits)
-                abort();
-        for (const struct worker *w = workers; w < workers + work->threads; w++) {
-                uint64_t leases = w->leases[PHASE_COUNT];
-
-                begun = w->begun[PHASE_COUNT] < begun ? w->begun[PHASE_COUNT] : begun;
-                ended = w->ended[PHASE_COUNT] > ended ? w->ended[PHASE_COUNT] : ended;
-                least = leases < least ? leases : least;
-                most = leases > most ? leases : most;
-                all += leases;
-                held += w->held_ns;
-                early += w->early;
-                histogram_add(waits, w->waits);
-        }
-        (void)printf("run\t%s\t%s\t%" PRIu64 "\t%" PRIu64 "\t%" PRIu64 "\t%" PRIu64 "\t%" PRIu64 "\t%" PRIu64
-                     "\t%" PRIu64 "\t%" PRIu64 "\t%" PRIu64 "\t%" PRIu64 "\t%" PRIu64 "\t%" PRIu64
-                     "\t%" PRIu64 "\t%.3f\t%s\t%s\n",
-                     RIVAL_NAME, work->name, all, ended - begun, histogram_quantile(waits, 0.5),
-                     histogram_quantile(waits, 0.99), histogram_quantile(waits, 0.999), waits->longest, least,
-                     most, cost->cpu_ns, cost->voluntary, cost->involuntary,
-                     work->act == ACT_LEASE && waits->count ? held / waits->count : 0, early, cost->foreign,
-                     RIVAL_WAITS || work->act != ACT_LEASE ? (real_time ? "real-time" : "fair")
-                                                           : (real_time ? "real-time,polls" : "fair,polls"),
-                     check);
-        for (size_t i = 0; i < sizeof quantiles / sizeof quantiles[0]; i++)
-                (void)printf("wait\t%s\t%s\t%g\t%" PRIu64 "\n", RIVAL_NAME, work->name, quantiles[i],
-                             histogram_quantile(waits, quantiles[i]));
-        free(waits);
-}
-
-static struct worker *start_workers(void)
-{
-        struct worker *workers = aligned_alloc(128, work->threads * sizeof *workers);
-        pthread_attr_t attributes;
-
-        if (!workers)
-                abort();
-        memset(workers, 0, work->threads * sizeof *workers);
-        (void)pthread_barrier_init(&gate, NULL, work->threads + 1);
-        (void)pthread_attr_init(&attributes);
-        (void)pthread_attr_setstacksize(&attributes, STACK_BYTES);
-        for (unsigned i = 0; i < work->threads; i++) {
-                workers[i].waits = calloc(1, sizeof *workers[i].waits);
-                if (!workers[i].waits ||
-                    pthread_create(&workers[i].thread, &attributes, worker_main, &workers[i]))
-                        die("a thread cannot be started");
-        }
-        (void)pthread_attr_destroy(&attributes);
-        return workers;
+        for (unsigned i = 0; i < outcome->threads; i++)
+                clocked += outcome->workers[i].done[PHASE_CLOCK];
+        if (work->act == ACT_TIMED)
+                (void)snprintf(measures, sizeof measures, "early=%" PRIu64,
+                               outcome_tally(outcome, TALLY_EARLY));
+        else if (work->hold != HOLD_NOT && clocked)
+                (void)snprintf(measures, sizeof measures, "held_ns=%" PRIu64,
+                               outcome_tally(outcome, TALLY_HELD_NS) / clocked);
+        (void)snprintf(remarks, sizeof remarks, "%s%s%s", check,
+                       RIVAL_WAITS || work->act != ACT_LEASE ? "" : ",polls",
+                       work->real_time && !real_time ? ",not-real-time" : "");
+        outcome_print(outcome, RIVAL_NAME, work->name, remarks, measures);
 }
 
 static int run(unsigned ms)
 {
         bool real_time = quiet_begin(work->real_time, work->slack_ns);
-        grip *grips = calloc(work->handles, sizeof *grips);
-        struct worker *workers;
-        struct cost cost;
+        grip *grips = must_have(calloc(work->handles, sizeof *grips));
+        struct outcome outcome;
 
         pool = rival_open(work->handles);
-        if (!grips || !pool)
+        if (!pool)
                 die("the pool cannot be opened");
         if (work->act != ACT_LEASE)
                 take_all(grips);
-        workers = start_workers();
-        cost = run_phases(ms);
-        for (unsigned i = 0; i < work->threads; i++)
-                (void)pthread_join(workers[i].thread, NULL);
+        outcome = phases_run(work->threads, ms, load);
         if (work->act == ACT_LEASE)
                 take_all(grips);
-        print_run(workers, &cost, real_time, check_counts(grips, workers));
-
+        report(&outcome, check_counts(grips, &outcome), real_time);
         for (unsigned i = 0; i < work->handles; i++)
                 rival_release(pool, grips[i]);
         rival_close(pool);
-        for (unsigned i = 0; i < work->threads; i++)
-                free(workers[i].waits);
-        free(workers);
         free(grips);
         return 0;
 }
@@ -417,15 +265,15 @@ int main(int count, char **arguments)
 {
         int ms = count == 3 ? atoi(arguments[2]) : 0;
 
-        for (size_t i = 0; i < WORKLOADS && ms > 0; i++)
-                if (!strcmp(workloads[i].name, arguments[1]))
+        for (size_t i = 0; i < WORKLOADS; i++) {
+                if (count == 1)
+                        (void)printf("%s\t%s\t%s\n", workloads[i].name, workloads[i].length,
+                                     workloads[i].says);
+                else if (ms > 0 && !strcmp(workloads[i].name, arguments[1]))
                         work = &workloads[i];
-        if (!work) {
-                (void)fprintf(stderr, "usage: %s WORKLOAD MILLISECONDS\n", arguments[0]);
-                for (size_t i = 0; i < WORKLOADS; i++)
-                        (void)fprintf(stderr, "  %s  %s\n", workloads[i].name, workloads[i].says);
-                return 2;
         }
+        if (!work)
+                return count == 1 ? 0 : 2;
         if ((work->act == ACT_TRY && !RIVAL_TRIES) || (work->act == ACT_TIMED && !RIVAL_TIMES)) {
                 (void)printf("none\t%s\t%s\t%s\n", RIVAL_NAME, work->name,
                              work->act == ACT_TRY ? "it has no try" : "it has no wait with a deadline");

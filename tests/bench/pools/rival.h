@@ -15,14 +15,7 @@
 #ifndef BENCH_POOLS_RIVAL_H
 #define BENCH_POOLS_RIVAL_H
 
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE 1
-#endif
-
-#include <stdbool.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
+#include "bench/base/phases.h"
 
 /* The object that every pool holds: a line of its own, with a count that its borrower raises without any
  * atomic. The counts add up to the number of leases unless a handle was lent twice. */
@@ -34,22 +27,18 @@ struct handle {
 
 static inline struct handle *handle_new(void)
 {
-        struct handle *handle = aligned_alloc(128, sizeof *handle);
+        struct handle *handle = must_have(aligned_alloc(128, sizeof *handle));
 
-        if (!handle)
-                abort();
         *handle = (struct handle){0};
         return handle;
 }
 
-/* Now, on CLOCK_MONOTONIC. */
-static inline uint64_t now_ns(void);
-
-/*      static void *rival_open(unsigned handles);               a pool filled with handle_new(); NULL: not to
- * be had here static inline bool rival_acquire(void *pool, grip *ret_grip); static inline bool rival_try(void
- * *pool, grip *ret_grip); static inline bool rival_timed(void *pool, uint64_t timeout_ns, grip *ret_grip);
- *      static inline void rival_release(void *pool, grip grip);
- *      static inline struct handle *rival_handle(grip grip);
+/* Of these, an adapter defines what it is able to; `pool` is what rival_open answered.
+ *
+ *      static void *rival_open(unsigned handles);      a pool filled with handle_new(); NULL: not to be had
+ * here static inline bool rival_acquire(void *pool, grip *ret_grip); static inline bool rival_try(void *pool,
+ * grip *ret_grip); static inline bool rival_timed(void *pool, uint64_t timeout_ns, grip *ret_grip); static
+ * inline void rival_release(void *pool, grip grip); static inline struct handle *rival_handle(grip grip);
  *      static void rival_close(void *pool);
  */
 

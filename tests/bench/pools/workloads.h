@@ -20,6 +20,7 @@ enum hold { HOLD_NOT, HOLD_SPIN, HOLD_SLEEP };
 
 struct workload {
         const char *name;
+        const char *length; /* of its phases: long where a scheduler's slice must not matter */
         const char *says;
         enum act act;
         enum hold hold;
@@ -32,14 +33,58 @@ struct workload {
 };
 
 static const struct workload workloads[] = {
-        {"W1", "1 thread, 8 handles", ACT_LEASE, HOLD_NOT, 1, 8, 0, 0, 1, 0},
-        {"W2", "2 threads, 8 handles", ACT_LEASE, HOLD_NOT, 2, 8, 0, 0, 1, 0},
-        {"W3", "8 threads, 8 handles", ACT_LEASE, HOLD_NOT, 8, 8, 0, 0, 0, 0},
-        {"W4", "32 threads, 4 handles", ACT_LEASE, HOLD_NOT, 32, 4, 0, 0, 0, 0},
-        {"W5", "32 threads, 4 handles, 2 us of work", ACT_LEASE, HOLD_SPIN, 32, 4, 2000, 0, 0, 0},
-        {"W6", "200 threads, 10 handles, 100 us of sleep", ACT_LEASE, HOLD_SLEEP, 200, 10, 100000, 0, 0, 1},
-        {"W7", "a try with no handle left", ACT_TRY, HOLD_NOT, 1, 8, 0, 0, 1, 0},
-        {"W8", "a wait of 1 ms with no handle left", ACT_TIMED, HOLD_NOT, 1, 8, 0, 1000000, 1, 0},
+        {.name = "W1",
+         .length = "short",
+         .says = "1 thread, 8 handles, no hold",
+         .threads = 1,
+         .handles = 8,
+         .real_time = 1},
+        {.name = "W2",
+         .length = "short",
+         .says = "2 threads, 8 handles, no hold",
+         .threads = 2,
+         .handles = 8,
+         .real_time = 1},
+        {.name = "W3",
+         .length = "short",
+         .says = "8 threads, 8 handles, no hold",
+         .threads = 8,
+         .handles = 8},
+        {.name = "W4",
+         .length = "long",
+         .says = "32 threads, 4 handles, no hold",
+         .threads = 32,
+         .handles = 4},
+        {.name = "W5",
+         .length = "long",
+         .says = "32 threads, 4 handles, 2 us of work in each hold",
+         .threads = 32,
+         .handles = 4,
+         .hold = HOLD_SPIN,
+         .hold_ns = 2000},
+        {.name = "W6",
+         .length = "long",
+         .says = "200 threads, 10 handles, 100 us of sleep in each hold",
+         .threads = 200,
+         .handles = 10,
+         .hold = HOLD_SLEEP,
+         .hold_ns = 100000,
+         .slack_ns = 1},
+        {.name = "W7",
+         .length = "short",
+         .says = "a try while every handle is out",
+         .act = ACT_TRY,
+         .threads = 1,
+         .handles = 8,
+         .real_time = 1},
+        {.name = "W8",
+         .length = "short",
+         .says = "a wait of 1 ms while every handle is out; the waits are how late that is noticed",
+         .act = ACT_TIMED,
+         .timeout_ns = 1000000,
+         .threads = 1,
+         .handles = 8,
+         .real_time = 1},
 };
 
 #define WORKLOADS (sizeof workloads / sizeof workloads[0])

@@ -1,11 +1,11 @@
-/* bench/pools/quiet.h - keep the rest of the machine out of a measurement as far as it lets us, and say how
+/* bench/base/quiet.h - keep the rest of the machine out of a measurement as far as it lets us, and say how
  * much got in.
  *
  * Nothing here is needed for a correct run: where the system refuses, the figures are only noisier, and the
  * output says so.
  */
-#ifndef BENCH_POOLS_QUIET_H
-#define BENCH_POOLS_QUIET_H
+#ifndef BENCH_BASE_QUIET_H
+#define BENCH_BASE_QUIET_H
 
 #include <fcntl.h>
 #include <sched.h>

@@ -1,7 +1,7 @@
-/* bench/pools/histogram.h - durations counted in buckets about 1.5 % wide, each thread its own, added up at
+/* bench/base/histogram.h - durations counted in buckets about 1.5 % wide, each thread its own, added up at
  * the end. */
-#ifndef BENCH_POOLS_HISTOGRAM_H
-#define BENCH_POOLS_HISTOGRAM_H
+#ifndef BENCH_BASE_HISTOGRAM_H
+#define BENCH_BASE_HISTOGRAM_H
 
 #include <stdint.h>
 
