@@ -4,7 +4,7 @@
 BEGIN {
         columns = "runs ns_per_op spread_percent ops_per_s p50_ns p99_ns p999_ns longest_ns fairness cpu_ns_per_op " \
                 "voluntary_per_1000 involuntary_per_1000 switches_per_1000 foreign p99_over_p50 " \
-                "times_textbook times_waiting times_any remarks measures"
+                "times_reference cpu_over_reference times_waiting times_any remarks measures"
         column_count = split(columns, column, " ")
 }
 
@@ -57,6 +57,11 @@ function rate(per_s) {
 
 FILENAME ~ /workloads\.tsv$/ {
         say[$1] = $3
+        next
+}
+
+FILENAME ~ /goals\.tsv$/ && $1 == "reference" {
+        reference = $2
         next
 }
 
@@ -124,8 +129,9 @@ function settle(key,    i, name, names) {
         }
 }
 
-# Throughput of every pool over the textbook's and over the best of the others.
-function compare(load,    i, name, key, ops, waiting, any) {
+# Throughput of every pool over the reference's and over the best of the others.
+function compare(load,    i, name, key, ops, waiting, any, base) {
+        base = load SUBSEP reference
         for (i = 1; i <= rivals[load]; i++) {
                 name = rival[load, i]
                 ops = value[load SUBSEP name, "ops_per_s"]
@@ -136,8 +142,9 @@ function compare(load,    i, name, key, ops, waiting, any) {
         for (i = 1; i <= rivals[load]; i++) {
                 key = load SUBSEP rival[load, i]
                 ops = value[key, "ops_per_s"]
-                value[key, "times_textbook"] = value[load SUBSEP "textbook", "ops_per_s"] > 0 ? \
-                        ops / value[load SUBSEP "textbook", "ops_per_s"] : "-"
+                value[key, "times_reference"] = value[base, "ops_per_s"] > 0 ? ops / value[base, "ops_per_s"] : "-"
+                value[key, "cpu_over_reference"] = value[base, "cpu_ns_per_op"] > 0 ? \
+                        value[key, "cpu_ns_per_op"] / value[base, "cpu_ns_per_op"] : "-"
                 value[key, "times_waiting"] = waiting > 0 ? ops / waiting : "-"
                 value[key, "times_any"] = any > 0 ? ops / any : "-"
         }
@@ -155,7 +162,7 @@ function rank(load,    i, k, name) {
 
 function print_workload(load,    i, key, notes) {
         printf "\n%s  %s\n", load, say[load]
-        printf "  %-14s %9s %7s %8s %9s %9s %9s %9s %9s %8s %10s %9s %9s\n", "", "ns/op", "spread", "ops/s", "textbook", \
+        printf "  %-14s %9s %7s %8s %9s %9s %9s %9s %9s %8s %10s %9s %9s\n", "", "ns/op", "spread", "ops/s", substr(reference, 1, 9), \
                 "p50", "p99", "p99.9", "longest", "fairness", "CPU/op", "vol/1000", "inv/1000"
         for (i = 1; i <= rivals[load]; i++) {
                 key = load SUBSEP order[i]
@@ -166,7 +173,7 @@ function print_workload(load,    i, key, notes) {
                 printf "%s %-14s %9.4g %6.0f%% %8s %8sx %9s %9s %9s %9s %8.3f %10s %9.4g %9.4g%s\n", \
                         order[i] == "lido" ? ">" : " ", order[i], value[key, "ns_per_op"], value[key, "spread_percent"], \
                         rate(value[key, "ops_per_s"]), \
-                        value[key, "times_textbook"] == "-" ? "-" : sprintf("%.2f", value[key, "times_textbook"]), \
+                        value[key, "times_reference"] == "-" ? "-" : sprintf("%.2f", value[key, "times_reference"]), \
                         duration(value[key, "p50_ns"]), duration(value[key, "p99_ns"]), duration(value[key, "p999_ns"]), \
                         duration(value[key, "longest_ns"]), value[key, "fairness"], duration(value[key, "cpu_ns_per_op"]), \
                         value[key, "voluntary_per_1000"], value[key, "involuntary_per_1000"], notes
@@ -210,7 +217,7 @@ function print_goals(    i, key, got, is_met, met, judged) {
                 key = goal[i] SUBSEP "lido"
                 got = value[key, goal_measure[i]]
                 if (got == "" || got == "-") continue
-                if (!judged++) print "\nlido against its goals (goals.tsv)"
+                if (!judged++) print "\nlido against its goals (" set "/goals.tsv)"
                 is_met = goal_relation[i] == "<=" ? got + 0 <= goal_value[i] + 0 : got + 0 >= goal_value[i] + 0
                 met += is_met
                 printf "  %s  %-18s %10.4g  %s %-9g %s\n", goal[i], goal_measure[i], got, goal_relation[i], goal_value[i], \
@@ -235,5 +242,6 @@ END {
         if (failures) print ""
         for (i = 1; i <= failures; i++) print failure[i]
         print "\nMedians over the repetitions; spread is highest less lowest over the median. Compare inside one run only."
-        print "\"polls\" marks a pool that cannot wait: its borrowers call it again and again, yielding the core."
+        if (set == "pools")
+                print "\"polls\" marks a pool that cannot wait: its borrowers call it again and again, yielding the core."
 }
