@@ -38,7 +38,7 @@ static inline void rival_submit(struct task *task)
 
 static inline void rival_reap(void)
 {
-        (void)sched_yield();
+        sleep_ns(REAP_NS);
 }
 
 static void rival_end(void)

@@ -47,7 +47,7 @@ static inline void rival_submit(struct task *task)
 
 static inline void rival_reap(void)
 {
-        (void)sched_yield();
+        sleep_ns(REAP_NS);
 }
 
 static inline bool rival_cancel(struct task *task)

@@ -9,7 +9,7 @@
 #ifndef BENCH_WORKERS_LOAD_H
 #define BENCH_WORKERS_LOAD_H
 
-enum act { ACT_IDLE, ACT_FLOOD, ACT_BURST, ACT_CANCEL, ACT_LOOP };
+enum act { ACT_IDLE, ACT_FLOOD, ACT_CANCEL, ACT_LOOP };
 
 struct workload {
         const char *name;
@@ -18,27 +18,25 @@ struct workload {
         enum act act;
         unsigned producers;
         unsigned workers;
+        unsigned lot; /* tasks of a producer submitted at once */
 };
 
 static const struct workload workloads[] = {
         {"J1", "long", "a task each millisecond for 4 idle workers; the wait is until it begins", ACT_IDLE, 1,
-         4},
-        {"J2", "short", "1 producer, 2 workers, empty tasks; the wait is the submit", ACT_FLOOD, 1, 2},
-        {"J3", "short", "1 producer, 8 workers, empty tasks", ACT_FLOOD, 1, 8},
-        {"J4", "short", "8 producers, 2 workers, empty tasks", ACT_FLOOD, 8, 2},
-        {"J5", "short", "8 producers, 8 workers, empty tasks", ACT_FLOOD, 8, 8},
-        {"J6", "short",
-         "10000 empty tasks at once for 4 idle workers, until all have run; the wait is the submit",
-         ACT_BURST, 1, 4},
+         4, 1},
+        {"J2", "short", "1 producer, 2 workers, 50000 empty tasks at a time", ACT_FLOOD, 1, 2, 50000},
+        {"J3", "short", "1 producer, 8 workers, 50000 empty tasks at a time", ACT_FLOOD, 1, 8, 50000},
+        {"J4", "short", "8 producers, 2 workers, 10000 empty tasks at a time each", ACT_FLOOD, 8, 2, 10000},
+        {"J5", "short", "8 producers, 8 workers, 10000 empty tasks at a time each", ACT_FLOOD, 8, 8, 10000},
+        {"J6", "short", "10000 empty tasks for 4 idle workers; the wait is the submit", ACT_FLOOD, 1, 4,
+         10000},
         {"J7", "short", "submit and cancel while all workers are busy; the wait is the cancel", ACT_CANCEL, 1,
-         2},
-        {"J8", "short", "from a loop to 4 workers and back, 256 under way", ACT_LOOP, 1, 4},
+         2, 2048},
+        {"J8", "short", "from a loop to 4 workers and back, 256 under way", ACT_LOOP, 1, 4, 256},
 };
 
 #define WORKLOADS (sizeof workloads / sizeof workloads[0])
-#define WINDOW 2048 /* tasks of a producer under way at once */
-#define BURST 10000
-#define IN_FLIGHT 256
+#define REAP_NS 20000 /* between two looks whether a task has run */
 #define PAUSE_NS 1000000
 
 struct task {
@@ -164,46 +162,24 @@ static uint64_t to_idle_workers(struct worker *self, enum phase phase)
         return done;
 }
 
+/* Submit many, wait until all have run, and again. */
 static uint64_t flood(struct worker *self, enum phase phase)
 {
-        struct task *tasks = tasks_new(WINDOW, count);
+        struct task *tasks = tasks_new(work->lot, count);
         uint64_t done = 0;
 
-        for (; !is_over(phase); done++) {
-                struct task *task = &tasks[done % WINDOW];
-
-                while (is_busy(task))
-                        rival_reap();
-                if (phase == PHASE_CLOCK) {
-                        uint64_t asked = now_ns();
-
-                        submit(task);
-                        histogram_count(self->waits, now_ns() - asked);
-                } else {
-                        submit(task);
-                }
-        }
-        tasks_free(self, tasks, WINDOW);
-        return done;
-}
-
-static uint64_t burst(struct worker *self, enum phase phase)
-{
-        struct task *tasks = tasks_new(BURST, count);
-        uint64_t done = 0;
-
-        for (; !is_over(phase); done += BURST) {
+        for (; !is_over(phase); done += work->lot) {
                 uint64_t asked = now_ns();
 
-                for (unsigned i = 0; i < BURST; i++)
+                for (unsigned i = 0; i < work->lot; i++)
                         submit(&tasks[i]);
                 if (phase == PHASE_CLOCK)
-                        histogram_count(self->waits, (now_ns() - asked) / BURST);
-                for (unsigned i = 0; i < BURST; i++)
+                        histogram_count(self->waits, (now_ns() - asked) / work->lot);
+                for (unsigned i = work->lot; i-- > 0;)
                         while (is_busy(&tasks[i]))
                                 rival_reap();
         }
-        tasks_free(self, tasks, BURST);
+        tasks_free(self, tasks, work->lot);
         return done;
 }
 
@@ -211,16 +187,16 @@ static uint64_t cancel(struct worker *self, enum phase phase)
 {
         uint64_t done = 0;
 #if RIVAL_CANCELS
-        struct task *guards = tasks_new(work->workers, wait_at_gate), *tasks = tasks_new(WINDOW, count);
+        struct task *guards = tasks_new(work->workers, wait_at_gate), *tasks = tasks_new(work->lot, count);
 
         atomic_store(&gate_is_open, false);
         for (unsigned i = 0; i < work->workers; i++)
                 submit(&guards[i]);
         sleep_ns(PAUSE_NS);
         while (!is_over(phase)) {
-                for (unsigned i = 0; i < WINDOW; i++)
+                for (unsigned i = 0; i < work->lot; i++)
                         submit(&tasks[i]);
-                for (unsigned i = 0; i < WINDOW; i++, done++) {
+                for (unsigned i = 0; i < work->lot; i++, done++) {
                         uint64_t asked = phase == PHASE_CLOCK ? now_ns() : 0;
                         bool is_mine = rival_cancel(&tasks[i]);
 
@@ -231,7 +207,7 @@ static uint64_t cancel(struct worker *self, enum phase phase)
                 }
         }
         atomic_store(&gate_is_open, true);
-        tasks_free(self, tasks, WINDOW);
+        tasks_free(self, tasks, work->lot);
         tasks_free(self, guards, work->workers);
 #else
         (void)self, (void)phase, (void)wait_at_gate;
@@ -273,13 +249,13 @@ static inline void task_is_back(struct task *task)
 
 static uint64_t round_trips(struct worker *self, enum phase phase)
 {
-        struct task *tasks = tasks_new(IN_FLIGHT, count);
+        struct task *tasks = tasks_new(work->lot, count);
 
         trips.worker = self;
         trips.phase = phase;
         trips.done = 0;
         (void)uv_loop_init(&trips.loop);
-        for (unsigned i = 0; i < IN_FLIGHT; i++)
+        for (unsigned i = 0; i < work->lot; i++)
                 send_off(&tasks[i]);
         while (trips.out)
                 (void)uv_run(&trips.loop, UV_RUN_ONCE);
@@ -287,7 +263,7 @@ static uint64_t round_trips(struct worker *self, enum phase phase)
         (void)uv_run(&trips.loop, UV_RUN_DEFAULT);
         if (uv_loop_close(&trips.loop))
                 abort();
-        for (unsigned i = 0; i < IN_FLIGHT; i++)
+        for (unsigned i = 0; i < work->lot; i++)
                 self->tally[TALLY_WRONG] += tasks[i].runs != tasks[i].submitted;
         free(tasks);
         return trips.done;
@@ -314,8 +290,10 @@ static uint64_t round_trips(struct worker *self, enum phase phase)
 static uint64_t load(struct worker *self, enum phase phase)
 {
         static uint64_t (*const acts[])(struct worker *, enum phase) = {
-                [ACT_IDLE] = to_idle_workers, [ACT_FLOOD] = flood,      [ACT_BURST] = burst,
-                [ACT_CANCEL] = cancel,        [ACT_LOOP] = round_trips,
+                [ACT_IDLE] = to_idle_workers,
+                [ACT_FLOOD] = flood,
+                [ACT_CANCEL] = cancel,
+                [ACT_LOOP] = round_trips,
         };
         uint64_t done;
 

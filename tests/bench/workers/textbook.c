@@ -93,7 +93,7 @@ static inline void rival_submit(struct task *task)
 
 static inline void rival_reap(void)
 {
-        (void)sched_yield();
+        sleep_ns(REAP_NS);
 }
 
 /* Only for a task that cannot have begun: the generator keeps every worker busy. */
