@@ -25,7 +25,7 @@
  * Every function says what it does and then, in this order, which Threads may call it, whether it Blocks, who
  * Owns what, and what it Returns. "any" includes the service's own loop thread and the inside of a hook.
  * No function may be called from a signal handler unless it says so. In a child made by fork(2) every call on
- * an inherited pool answers LIDO_EFORKED and touches nothing that the parent owns.
+ * an inherited pool answers LIDO_EFORKED and touches nothing that the parent owns; it may start a service of its own.
  */
 #ifndef LIDO_POOL_H
 #define LIDO_POOL_H

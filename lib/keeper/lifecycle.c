@@ -80,6 +80,8 @@ int lido_pool_open(struct lido_pool **ret_pool, struct lido_service *service, co
 
         if (!ret_pool || !service)
                 return LIDO_EINVAL;
+        if (service_is_forked(service))
+                return LIDO_EFORKED;
         if ((rc = take_factory(&our_factory, factory)) != LIDO_OK || (rc = options_take(&ours, options)) != LIDO_OK)
                 return rc;
         if (ours.open_inline && (our_factory.watch || (our_factory.flags & LIDO_FACTORY_BLOCKING)))

@@ -15,6 +15,7 @@
 
 #include "base/clock.h"
 #include "base/fault.h"
+#include "base/fork.h"
 #include "base/park.h"
 #include "base/shelf.h"
 #include "base/sized.h"
@@ -46,10 +47,37 @@ struct lido_service {
         bool has_begun_to_stop, is_ending, has_abandoned;
         void (*detached)(int status, void *context);
         void *detached_context;
+        _Atomic uint32_t is_forked;  /* the parent's, seen in a child */
+        struct lido_service *older;  /* every service that ever was; set when its memory is new, then constant */
         void *shelf_link;
 };
 
 static struct shelf shelf = SHELF_INIT(struct lido_service, shelf_link);
+static _Atomic(struct lido_service *) newest;
+static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
+
+/* In a child the parent's services have no thread, and their loop is the parent's. */
+static void before_fork(void) NO_THREAD_SAFETY
+{
+        mutex_lock(&shelf.lock);
+}
+
+static void after_fork(void) NO_THREAD_SAFETY
+{
+        mutex_unlock(&shelf.lock);
+}
+
+static void after_fork_in_child(void)
+{
+        after_fork();
+        for (struct lido_service *service = load_acquire(&newest); service; service = service->older)
+                store_relaxed(&service->is_forked, 1);
+}
+
+static void watch_forks(void)
+{
+        fork_watch(before_fork, after_fork, after_fork_in_child);
+}
 
 static struct lido_service *service_of(struct pool_host *host)
 {
@@ -59,6 +87,11 @@ static struct lido_service *service_of(struct pool_host *host)
 struct pool_host *service_host(struct lido_service *service)
 {
         return &service->keeper.host;
+}
+
+bool service_is_forked(struct lido_service *service)
+{
+        return load_relaxed(&service->is_forked);
 }
 
 bool service_is_self(struct lido_service *service)
@@ -237,7 +270,11 @@ static struct lido_service *service_new(const struct lido_service_options *optio
 
         if (!service)
                 return NULL;
+        pthread_once(&fork_once, watch_forks);
         if (is_new) {
+                service->older = load_relaxed(&newest);
+                while (!cas_release(&newest, &service->older, service))
+                        ;
                 mutex_init(&service->lock);
                 mutex_init(&service->keeper.lock);
                 mutex_init(&service->helpers.lock);
@@ -355,6 +392,8 @@ int lido_service_stop(struct lido_service *service, int64_t timeout_ms)
 
         if (!service || timeout_ms < LIDO_NEVER || service->is_attached)
                 return LIDO_EINVAL;
+        if (service_is_forked(service))
+                return LIDO_EFORKED;
         if (service_is_self(service) || helpers_has_self(&service->helpers))
                 return LIDO_EDEADLK;
         begin_stop(service, timeout_ms);
@@ -370,6 +409,8 @@ int lido_service_detach(struct lido_service *service, int64_t timeout_ms, void (
 {
         if (!service || timeout_ms < LIDO_NEVER || !service->is_attached)
                 return LIDO_EINVAL;
+        if (service_is_forked(service))
+                return LIDO_EFORKED;
         if (!begin_stop(service, timeout_ms))
                 return LIDO_EBUSY;
         service->detached = detached;

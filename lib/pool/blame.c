@@ -94,6 +94,10 @@ void blame_fill(struct lido_pool *pool, int code, struct lido_blame *blame)
         ours.leased = count[SLOT_LEASED];
         ours.opening = count[SLOT_OPENING];
         ours.waiting = (uint32_t)(load_relaxed(&pool->gate) & GATE_COUNT);
+        if (code == LIDO_EFORKED) { /* the lock may be held by a thread that this process does not have */
+                memcpy(blame, &ours, room);
+                return;
+        }
         mutex_lock(&pool->waitq.lock);
         if (pool->last_error_ns != 0) {
                 ours.last_error_is_set = 1;

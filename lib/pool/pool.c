@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/fork.h"
 #include "base/mem.h"
 #include "base/shelf.h"
 #include "pool/op.h"
@@ -10,6 +11,44 @@
 
 static struct shelf shelf = SHELF_INIT(struct lido_pool, shelf_link);
 static _Atomic uint32_t next_hint;
+static _Atomic(struct lido_pool *) newest;
+static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
+
+/* ---- fork ------------------------------------------------------------------------------------------------- */
+/* The child gets every pool of the parent marked as not its own, and shelves that it can use for new ones. */
+
+static void before_fork(void) NO_THREAD_SAFETY
+{
+        mutex_lock(&shelf.lock);
+        region_lock();
+}
+
+static void after_fork(void) NO_THREAD_SAFETY
+{
+        region_unlock();
+        mutex_unlock(&shelf.lock);
+}
+
+static void after_fork_in_child(void)
+{
+        after_fork();
+        for (struct lido_pool *pool = load_acquire(&newest); pool; pool = pool->older)
+                or_seq_cst(&pool->gate, GATE_FORKED);
+}
+
+static void watch_forks(void)
+{
+        fork_watch(before_fork, after_fork, after_fork_in_child);
+}
+
+static void join_all_pools(struct lido_pool *pool)
+{
+        pool->older = load_relaxed(&newest);
+        while (!cas_release(&newest, &pool->older, pool))
+                ;
+}
+
+/* ---- its life --------------------------------------------------------------------------------------------- */
 
 static void clear_counters(struct lido_pool *pool)
 {
@@ -91,7 +130,9 @@ struct lido_pool *pool_new(const struct lido_factory *factory, const struct lido
 
         if (!pool)
                 return NULL;
+        pthread_once(&fork_once, watch_forks);
         if (is_new) {
+                join_all_pools(pool);
                 mutex_init(&pool->waitq.lock);
                 list_init(&pool->waitq.line);
                 pool->waitq.timed.root = NULL;
@@ -138,6 +179,8 @@ bool pool_end_if_over(struct lido_pool *pool)
         }
         return is_gone;
 }
+
+/* ---- the keeper ------------------------------------------------------------------------------------------- */
 
 void pool_call_keeper(struct lido_pool *pool)
 {

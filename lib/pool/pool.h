@@ -113,6 +113,7 @@ struct lido_pool {
         } kept;
         struct letter call;  /* its place in host->called */
         void *shelf_link;    /* its place on the shelf */
+        struct lido_pool *older; /* every pool that ever was; set when its memory is new, then constant */
 };
 
 /* A pool that nobody knows yet: factory and options are taken over as they are. NULL: no memory. */

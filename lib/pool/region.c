@@ -68,3 +68,13 @@ void region_give(unsigned k, struct lido_slot *chunk)
         shelf[k] = chunk;
         mutex_unlock(&lock);
 }
+
+void region_lock(void) NO_THREAD_SAFETY
+{
+        mutex_lock(&lock);
+}
+
+void region_unlock(void) NO_THREAD_SAFETY
+{
+        mutex_unlock(&lock);
+}

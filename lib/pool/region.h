@@ -39,4 +39,8 @@ struct lido_slot *region_take(unsigned k);
 /* Put chunk k on the shelf for the next pool. Threads: any. */
 void region_give(unsigned k, struct lido_slot *chunk);
 
+/* Around a fork, so that the child finds the shelves whole. */
+void region_lock(void);
+void region_unlock(void);
+
 #endif

@@ -92,6 +92,8 @@ int lido_pool_blame(struct lido_pool *pool, struct lido_blame *blame)
 {
         if (!pool || !blame || blame->size < sizeof blame->size)
                 return LIDO_EINVAL;
+        if (load_relaxed(&pool->gate) & GATE_FORKED)
+                return LIDO_EFORKED;
         blame_fill(pool, LIDO_OK, blame);
         return LIDO_OK;
 }
