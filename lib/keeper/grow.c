@@ -25,12 +25,12 @@ static uint32_t wanted(struct lido_pool *pool)
         uint32_t live = load_seq_cst(&pool->live), opening = load_relaxed(&pool->opening);
         uint32_t demand = waitq_length(pool) + (load_relaxed(&pool->tried) ? 1 : 0), idle = 0;
 
-        if (pool->options.min_idle > 0) {
+        if (pool_options(pool)->min_idle > 0) {
                 slots_count(&pool->slots, count);
                 idle = count[SLOT_IDLE] + count[SLOT_RESTED];
         }
-        demand = more(below(opening, demand), below(live, pool->options.min));
-        demand = more(demand, below(idle + opening, pool->options.min_idle));
+        demand = more(below(opening, demand), below(live, pool_options(pool)->min));
+        demand = more(demand, below(idle + opening, pool_options(pool)->min_idle));
         return demand;
 }
 
@@ -61,7 +61,7 @@ static void fail_waiters(struct lido_pool *pool)
 
 uint64_t grow(struct keeper *keeper, struct lido_pool *pool, uint64_t now)
 {
-        uint32_t limit = load_relaxed(&pool->is_failing) ? 1 : pool->options.open_limit;
+        uint32_t limit = load_relaxed(&pool->is_failing) ? 1 : pool_options(pool)->open_limit;
 
         if (load_seq_cst(&pool->gate) & (GATE_CLOSED | GATE_PAUSED))
                 return CLOCK_NEVER;
@@ -87,7 +87,7 @@ static uint64_t ns_of(int64_t ms)
 /* Decorrelated jitter: somewhere between the least pause and three times the last one, so that a fleet spreads out. */
 static uint64_t next_pause(struct lido_pool *pool, int failure)
 {
-        uint64_t least = ns_of(pool->options.backoff_min_ms), most = ns_of(pool->options.backoff_max_ms);
+        uint64_t least = ns_of(pool_options(pool)->backoff_min_ms), most = ns_of(pool_options(pool)->backoff_max_ms);
         uint64_t last = pool->kept.backoff_ns > least ? pool->kept.backoff_ns : least;
         uint64_t pause;
 

@@ -55,13 +55,13 @@ int lido_pool_wait_ready(struct lido_pool *pool, uint32_t count, int64_t timeout
 /* FAIL_FAST: the first failure of an open is the answer. */
 static int wait_for_start(struct lido_pool *pool, bool fails_fast)
 {
-        uint64_t deadline_ns = clock_after_ms(clock_now_ns(), pool->options.start_timeout_ms);
+        uint64_t deadline_ns = clock_after_ms(clock_now_ns(), pool_options(pool)->start_timeout_ms);
 
         for (;;) {
                 uint32_t changes = load_seq_cst(&pool->changes);
                 uint32_t failing = load_seq_cst(&pool->is_failing);
 
-                if (ready_now(pool) >= pool->options.min)
+                if (ready_now(pool) >= pool_options(pool)->min)
                         return LIDO_OK;
                 if (failing && fails_fast)
                         return failing == LIDO_FAILURE_PERMANENT + 1 ? LIDO_EPERMANENT : LIDO_EUNAVAIL;
@@ -180,7 +180,7 @@ int lido_pool_resize(struct lido_pool *pool, uint32_t max)
 {
         int rc;
 
-        if (!pool || max == 0 || max < pool->options.min)
+        if (!pool || max == 0 || max < pool_options(pool)->min)
                 return LIDO_EINVAL;
         if (load_seq_cst(&pool->gate) & (GATE_FORKED | GATE_CLOSED))
                 return load_seq_cst(&pool->gate) & GATE_FORKED ? LIDO_EFORKED : LIDO_ECLOSED;

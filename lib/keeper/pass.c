@@ -56,13 +56,13 @@ static void retire_idle(struct lido_pool *pool, struct lido_slot *slot, uint64_t
 
 static bool is_surplus(struct lido_pool *pool, const struct look *look)
 {
-        return look->surplus > 0 && load_relaxed(&pool->live) > pool->options.min && look->idle > pool->options.min_idle;
+        return look->surplus > 0 && load_relaxed(&pool->live) > pool_options(pool)->min && look->idle > pool_options(pool)->min_idle;
 }
 
 /* An object at rest. */
 static void look_at_rested(struct lido_pool *pool, struct lido_slot *slot, uint64_t word, struct look *look)
 {
-        uint64_t interval = option_ns(pool->options.check_interval_ms), generation;
+        uint64_t interval = option_ns(pool_options(pool)->check_interval_ms), generation;
 
         if (!pool->factory.check || !look->may_claim)
                 return;
@@ -75,7 +75,7 @@ static void look_at_rested(struct lido_pool *pool, struct lido_slot *slot, uint6
 /* Idle with the generation of an earlier pass: it has rested. */
 static void rest(struct lido_pool *pool, struct lido_slot *slot, uint64_t word, struct look *look)
 {
-        uint64_t rested = plus(load_relaxed(&slot->seen_ns), option_ns(pool->options.rest_after_ms));
+        uint64_t rested = plus(load_relaxed(&slot->seen_ns), option_ns(pool_options(pool)->rest_after_ms));
 
         if (look->now < rested) {
                 look->restless++;
@@ -124,7 +124,7 @@ static void retire_leased(struct lido_slot *slot, uint64_t word, enum lido_close
 
 static void look_at_leased(struct lido_pool *pool, struct lido_slot *slot, uint64_t word, struct look *look)
 {
-        uint64_t limit = option_ns(pool->options.leak_after_ms);
+        uint64_t limit = option_ns(pool_options(pool)->leak_after_ms);
         uint64_t held = blame_held_ns(pool, slot, word, look->now);
 
         if (look->now >= slot->expires_ns) {
@@ -190,10 +190,10 @@ static void look_at(struct lido_pool *pool, struct lido_slot *slot, struct look 
  * them was needed by nobody for the whole timeout, whichever objects they were; so many may go. */
 static void note_idle(struct lido_pool *pool, struct look *look)
 {
-        uint64_t piece = option_ns(pool->options.idle_timeout_ms) / IDLE_PERIODS;
+        uint64_t piece = option_ns(pool_options(pool)->idle_timeout_ms) / IDLE_PERIODS;
         uint32_t idle = look->may_claim ? look->idle : 0, least;
 
-        if (pool->options.idle_timeout_ms < 0)
+        if (pool_options(pool)->idle_timeout_ms < 0)
                 return;
         if (piece == 0)
                 piece = 1;
@@ -211,7 +211,7 @@ static void note_idle(struct lido_pool *pool, struct look *look)
                 pool->kept.period_ends_ns = look->now + piece;
                 look->surplus = least;
         }
-        if (load_relaxed(&pool->live) > pool->options.min && idle > pool->options.min_idle)
+        if (load_relaxed(&pool->live) > pool_options(pool)->min && idle > pool_options(pool)->min_idle)
                 again_at(look, pool->kept.period_ends_ns);
 }
 
@@ -249,7 +249,7 @@ static bool nap(struct lido_pool *pool)
 uint64_t pass_wake(struct lido_pool *pool, uint64_t now)
 {
         pool->kept.is_napping = 0;
-        return plus(now, option_ns(pool->options.rest_after_ms));
+        return plus(now, option_ns(pool_options(pool)->rest_after_ms));
 }
 
 /* Objects beyond max that nobody is closing yet. */
@@ -293,6 +293,6 @@ uint64_t pass(struct lido_pool *pool, uint64_t now)
         if (look.may_claim)
                 close_surplus(pool, &look);
         if (look.restless > 0 || !nap(pool))
-                again_at(&look, plus(now, option_ns(pool->options.rest_after_ms)));
+                again_at(&look, plus(now, option_ns(pool_options(pool)->rest_after_ms)));
         return look.due;
 }

@@ -25,6 +25,7 @@ struct own {
         struct lido_timer timer;
         struct loop_pending pending;
         lido_acquired_cb callback;
+        bool is_guest;          /* it stands in line, or did */
         lido_lease lease;       /* taken at once, before there was a wait */
         uint64_t deadline_ns;
         _Atomic uint32_t state; /* loop's thread writes; lido_cancel reads */
@@ -53,6 +54,8 @@ static void call_back(struct own *o, int status, lido_lease lease)
                 loop_end_pending(request->loop, &o->pending);
         }
         store_relaxed(&o->state, FREE);
+        if (o->is_guest)
+                pool_leave(o->w.pool);
         callback(request, status, lease);
 }
 
@@ -152,6 +155,13 @@ static void stand_in_line(struct own *o)
         waitq_serve(pool);
 }
 
+static void become_guest(struct own *o)
+{
+        o->is_guest = true;
+        pool_enter(o->w.pool);
+        stand_in_line(o);
+}
+
 static int cancel(struct own *o)
 {
         if (!waiter_settle(&o->w.waiter, WAITER_CANCELED))
@@ -194,7 +204,7 @@ static int begin(struct lido_request *request, struct lido_pool *pool, int64_t t
 static int prepare(struct lido_pool *pool, struct lido_request *request, int64_t timeout_ms, const char *site)
 {
         if (timeout_ms == LIDO_TIMEOUT_DEFAULT)
-                timeout_ms = pool->options.acquire_timeout_ms;
+                timeout_ms = pool_options(pool)->acquire_timeout_ms;
         if (timeout_ms < LIDO_NEVER)
                 return LIDO_EINVAL;
         if (load_relaxed(&own(request)->state) == PENDING)
@@ -224,7 +234,7 @@ int lido_acquire_async_at(struct lido_pool *pool, struct lido_request *request, 
         if (o->lease.slot)
                 lido_loop_post(request->loop, &o->post);
         else
-                stand_in_line(o);
+                become_guest(o);
         return LIDO_OK;
 }
 
@@ -246,7 +256,7 @@ int lido_acquire_notify_at(struct lido_pool *pool, struct lido_request *request,
                 return LIDO_OK;
         }
         store_release(&o->state, PENDING);
-        stand_in_line(o);
+        become_guest(o);
         return LIDO_OK;
 }
 

@@ -51,11 +51,11 @@ static void watch(struct lido_pool *pool, struct lido_slot *slot, uint64_t ticke
 /* Drawn once, and subtracted, so that lifetime_ms is never exceeded and a fleet does not reconnect together. */
 static uint64_t draw_expiry(struct lido_pool *pool, uint64_t now)
 {
-        uint64_t life = clock_after_ms(0, pool->options.lifetime_ms);
+        uint64_t life = clock_after_ms(0, pool_options(pool)->lifetime_ms);
 
         if (life == CLOCK_NEVER)
                 return CLOCK_NEVER;
-        life -= random_below(&pool->kept.random, life / 100 * pool->options.lifetime_jitter + 1);
+        life -= random_below(&pool->kept.random, life / 100 * pool_options(pool)->lifetime_jitter + 1);
         return now + life;
 }
 

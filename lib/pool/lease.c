@@ -74,7 +74,7 @@ static bool passes_peek(struct lido_pool *pool, struct lido_slot *slot, uint64_t
 static bool needs_check(struct lido_pool *pool, struct lido_slot *slot)
 {
         uint64_t seen_ns = load_relaxed(&slot->seen_ns);
-        int64_t after_ms = pool->options.check_after_ms;
+        int64_t after_ms = pool_options(pool)->check_after_ms;
 
         return pool->factory.check && after_ms >= 0 && clock_now_ns() >= clock_after_ms(seen_ns, after_ms);
 }
@@ -137,7 +137,7 @@ static int open_inline(struct lido_pool *pool, const struct want *want, lido_lea
         struct lido_slot *slot;
         int status;
 
-        if (!pool->options.open_inline || !pool_reserve(pool))
+        if (!pool_options(pool)->open_inline || !pool_reserve(pool))
                 return LIDO_EEXHAUSTED;
         slot = slots_claim_vacant(&pool->slots, &generation);
         if (!slot) {
@@ -182,7 +182,7 @@ int lease_claim(struct lido_pool *pool, const struct want *want, lido_lease *ret
 
 static bool claim_by_spinning(struct lido_pool *pool, const struct want *want, lido_lease *ret_lease)
 {
-        if (load_relaxed(&pool->waitq.long_holds) || pool->options.overtake_us < 0)
+        if (load_relaxed(&pool->waitq.long_holds) || pool_options(pool)->overtake_us < 0)
                 return false;
         if (!(load_relaxed(&pool->gate) & GATE_COUNT))
                 for (int i = 0; i < SPINS; i++) {
@@ -256,8 +256,7 @@ static int wait_in_line(struct lido_pool *pool, struct pool_waiter *w, uint64_t 
         }
 }
 
-static int acquire_waiting(struct lido_pool *pool, const struct want *want, uint64_t deadline_ns,
-                           lido_lease *ret_lease)
+static int wait_as_guest(struct lido_pool *pool, const struct want *want, uint64_t deadline_ns, lido_lease *ret_lease)
 {
         struct pool_waiter w = { .pool = pool, .site = want->site, .tag = want->tag, .thread = thread_id(),
                                  .began_ns = clock_now_ns(), .keeper_due_ns = CLOCK_NEVER };
@@ -277,31 +276,44 @@ static int acquire_waiting(struct lido_pool *pool, const struct want *want, uint
         return LIDO_OK;
 }
 
-static int acquire_slow(struct lido_pool *pool, const struct want *want, lido_lease *ret_lease)
+static int acquire_waiting(struct lido_pool *pool, const struct want *want, lido_lease *ret_lease,
+                           struct lido_blame *blame)
 {
-        int64_t timeout_ms = want->timeout_ms;
-        uint64_t deadline_ns;
+        uint64_t deadline_ns = clock_after_ms(clock_now_ns(), want->timeout_ms);
         int rc;
 
-        if (timeout_ms == LIDO_TIMEOUT_DEFAULT)
-                timeout_ms = pool->options.acquire_timeout_ms;
-        if (timeout_ms < LIDO_NEVER)
+        pool_enter(pool);
+        rc = wait_as_guest(pool, want, deadline_ns, ret_lease);
+        if (rc != LIDO_OK && blame)
+                blame_fill(pool, rc, blame);
+        pool_leave(pool);
+        return rc;
+}
+
+static int acquire_slow(struct lido_pool *pool, struct want *want, lido_lease *ret_lease, struct lido_blame *blame)
+{
+        int rc;
+
+        if (want->timeout_ms == LIDO_TIMEOUT_DEFAULT)
+                want->timeout_ms = pool_options(pool)->acquire_timeout_ms;
+        if (want->timeout_ms < LIDO_NEVER)
                 return LIDO_EINVAL;
         rc = lease_claim(pool, want, ret_lease);
-        if (rc == LIDO_EEXHAUSTED && timeout_ms == 0 && !pool->options.open_inline)
+        if (rc == LIDO_EEXHAUSTED && want->timeout_ms == 0 && !pool_options(pool)->open_inline)
                 mark_exhausted(pool);
-        if (rc != LIDO_EEXHAUSTED && rc != LIDO_EPAUSED)
-                return rc;
-        if (timeout_ms == 0) {
-                pool_ask_for_more(pool);
-                return rc;
+        if ((rc == LIDO_EEXHAUSTED || rc == LIDO_EPAUSED) && want->timeout_ms != 0) {
+                if (!pool_must_not_wait(pool)) {
+                        if (rc == LIDO_EEXHAUSTED && claim_by_spinning(pool, want, ret_lease))
+                                return LIDO_OK;
+                        return acquire_waiting(pool, want, ret_lease, blame);
+                }
+                rc = LIDO_EDEADLK;
         }
-        if (pool_must_not_wait(pool))
-                return LIDO_EDEADLK;
-        if (rc == LIDO_EEXHAUSTED && claim_by_spinning(pool, want, ret_lease))
-                return LIDO_OK;
-        deadline_ns = clock_after_ms(clock_now_ns(), timeout_ms);
-        return acquire_waiting(pool, want, deadline_ns, ret_lease);
+        if (rc == LIDO_EEXHAUSTED)
+                pool_ask_for_more(pool);
+        if (rc != LIDO_OK && blame)
+                blame_fill(pool, rc, blame);
+        return rc;
 }
 
 int lido_acquire_at(struct lido_pool *pool, int64_t timeout_ms, lido_lease *ret_lease, const char *site)
@@ -313,7 +325,7 @@ int lido_acquire_at(struct lido_pool *pool, int64_t timeout_ms, lido_lease *ret_
                 return LIDO_EINVAL;
         if (!(load_relaxed(&pool->gate) & GATE_ACQUIRE) && claim_hinted(pool, self, site, ret_lease))
                 return LIDO_OK;
-        return acquire_slow(pool, &want, ret_lease);
+        return acquire_slow(pool, &want, ret_lease, NULL);
 }
 
 int lido_try_acquire_at(struct lido_pool *pool, lido_lease *ret_lease, const char *site)
@@ -328,7 +340,7 @@ int lido_try_acquire_at(struct lido_pool *pool, lido_lease *ret_lease, const cha
                 return LIDO_EEXHAUSTED;
         if (!(gate & GATE_ACQUIRE) && claim_hinted(pool, thread_self(), site, ret_lease))
                 return LIDO_OK;
-        return acquire_slow(pool, &want, ret_lease);
+        return acquire_slow(pool, &want, ret_lease, NULL);
 }
 
 int lido_acquire_with(struct lido_pool *pool, const struct lido_acquire_options *options, lido_lease *ret_lease)
@@ -345,10 +357,7 @@ int lido_acquire_with(struct lido_pool *pool, const struct lido_acquire_options 
         want.timeout_ms = ours.timeout_ms == 0 ? LIDO_TIMEOUT_DEFAULT : ours.timeout_ms;
         want.site = ours.site ? ours.site : "?";
         want.tag = ours.tag;
-        rc = acquire_slow(pool, &want, ret_lease);
-        if (rc != LIDO_OK && ours.blame)
-                blame_fill(pool, rc, ours.blame);
-        return rc;
+        return acquire_slow(pool, &want, ret_lease, ours.blame);
 }
 
 /* ---- release --------------------------------------------------------------------------------------------- */
@@ -420,7 +429,7 @@ static enum lido_verdict verdict_on(struct lido_pool *pool, struct lido_slot *sl
 /* Somebody waits: does the slot go from hand to hand, or may newcomers race for it? */
 static bool should_hand_over(struct lido_pool *pool, struct lido_slot *slot)
 {
-        int64_t overtake_us = pool->options.overtake_us;
+        int64_t overtake_us = pool_options(pool)->overtake_us;
         uint64_t now, held;
 
         if (overtake_us < 0)
@@ -446,7 +455,7 @@ static void give_back(struct lido_pool *pool, struct lido_slot *slot, uint64_t g
                 pool_offer(pool, slot, generation);
                 return;
         }
-        if (pool->options.order == LIDO_ORDER_FIFO)
+        if (pool_options(pool)->order == LIDO_ORDER_FIFO)
                 store_relaxed(&slot->order, add_relaxed(&pool->release_order, 1));
         if (!slot_move(slot, &seen, word_next(seen, SLOT_IDLE))) {
                 pool_decide_marked(pool, slot, generation);
@@ -460,7 +469,7 @@ static void give_back(struct lido_pool *pool, struct lido_slot *slot, uint64_t g
 /* Look at what comes back, in the slow half. */
 static void judge(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation)
 {
-        uint32_t max_uses = pool->options.max_uses;
+        uint32_t max_uses = pool_options(pool)->max_uses;
 
         switch (verdict_on(pool, slot)) {
         case LIDO_VERDICT_CLEAN:

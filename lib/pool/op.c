@@ -18,13 +18,13 @@ static int64_t timeout_ms(const struct lido_pool *pool, enum slot_state state)
 {
         switch (state) {
         case SLOT_OPENING:
-                return pool->options.open_timeout_ms;
+                return pool_options(pool)->open_timeout_ms;
         case SLOT_CHECKING:
-                return pool->options.check_timeout_ms;
+                return pool_options(pool)->check_timeout_ms;
         case SLOT_RESETTING:
-                return pool->options.reset_timeout_ms;
+                return pool_options(pool)->reset_timeout_ms;
         default:
-                return pool->options.close_timeout_ms;
+                return pool_options(pool)->close_timeout_ms;
         }
 }
 

@@ -10,6 +10,7 @@
 #include "pool/waitq.h"
 
 static struct shelf shelf = SHELF_INIT(struct lido_pool, shelf_link);
+static struct shelf options_shelf = SHELF_INIT(struct options_version, older);
 static _Atomic uint32_t next_hint;
 static _Atomic(struct lido_pool *) newest;
 static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
@@ -20,12 +21,14 @@ static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
 static void before_fork(void) NO_THREAD_SAFETY
 {
         mutex_lock(&shelf.lock);
+        mutex_lock(&options_shelf.lock);
         region_lock();
 }
 
 static void after_fork(void) NO_THREAD_SAFETY
 {
         region_unlock();
+        mutex_unlock(&options_shelf.lock);
         mutex_unlock(&shelf.lock);
 }
 
@@ -83,6 +86,37 @@ static uint64_t first_gate(const struct lido_factory *factory, const struct lido
         return gate;
 }
 
+/* What the gate says about each acquire and release follows from factory and options. */
+int pool_set_options(struct lido_pool *pool, const struct lido_pool_options *options)
+{
+        const uint64_t careful = GATE_CAREFUL_ACQUIRE | GATE_CAREFUL_RELEASE;
+        int is_new;
+        struct options_version *version = shelf_take(&options_shelf, &is_new);
+
+        if (!version)
+                return LIDO_ENOMEM;
+        version->options = *options;
+        version->options.name = pool->name;
+        version->older = load_relaxed(&pool->options);
+        store_release(&pool->options, version);
+        or_seq_cst(&pool->gate, first_gate(&pool->factory, options));
+        and_seq_cst(&pool->gate, first_gate(&pool->factory, options) | ~careful);
+        return LIDO_OK;
+}
+
+static void drop_options(struct lido_pool *pool)
+{
+        struct options_version *version = load_relaxed(&pool->options);
+
+        while (version) {
+                struct options_version *older = version->older;
+
+                shelf_give(&options_shelf, version);
+                version = older;
+        }
+        store_relaxed(&pool->options, NULL);
+}
+
 static void set_name(struct lido_pool *pool, const char *name)
 {
         strncpy(pool->name, name ? name : "pool", sizeof pool->name - 1);
@@ -95,11 +129,10 @@ static void set_up(struct lido_pool *pool, const struct lido_factory *factory,
 {
         pool->hint_index = add_relaxed(&next_hint, 1) % THREAD_HINTS;
         pool->factory = *factory;
-        pool->options = *options;
         set_name(pool, options->name ? options->name : factory->kind);
-        pool->options.name = pool->name;
         store_relaxed(&pool->max, options->max);
         store_relaxed(&pool->live, 0);
+        store_relaxed(&pool->guests, 0);
         store_relaxed(&pool->opening, 0);
         store_relaxed(&pool->called, 0);
         store_relaxed(&pool->tried, 0);
@@ -140,7 +173,7 @@ struct lido_pool *pool_new(const struct lido_factory *factory, const struct lido
         }
         mutex_lock(&pool->waitq.lock);
         set_up(pool, factory, options);
-        if (slots_grow(&pool->slots, pool, options->max) != LIDO_OK) {
+        if (slots_grow(&pool->slots, pool, options->max) != LIDO_OK || pool_set_options(pool, options) != LIDO_OK) {
                 mutex_unlock(&pool->waitq.lock);
                 slots_fini(&pool->slots);
                 shelf_give(&shelf, pool);
@@ -167,7 +200,8 @@ bool pool_end_if_over(struct lido_pool *pool)
                 pool_changed(pool);
 
         mutex_lock(&pool->waitq.lock);
-        is_gone = pool->has_ended && pool->is_freed == 1 && !load_seq_cst(&pool->called);
+        is_gone = pool->has_ended && pool->is_freed == 1 && !load_seq_cst(&pool->called) &&
+                  load_seq_cst(&pool->guests) == 0;
         if (is_gone) {
                 pool->is_freed = 2; /* by this caller, and nobody else */
                 store_relaxed(&pool->host, NULL);
@@ -175,9 +209,28 @@ bool pool_end_if_over(struct lido_pool *pool)
         mutex_unlock(&pool->waitq.lock);
         if (is_gone) {
                 slots_fini(&pool->slots);
+                drop_options(pool);
                 shelf_give(&shelf, pool);
         }
         return is_gone;
+}
+
+void pool_enter(struct lido_pool *pool)
+{
+        add_seq_cst(&pool->guests, 1);
+}
+
+/* After the count has gone down the pool may be gone, and only what a late looker may look at is looked at. */
+void pool_leave(struct lido_pool *pool)
+{
+        uint64_t gate = load_seq_cst(&pool->gate);
+
+        if (sub_seq_cst(&pool->guests, 1) > 1 || !(gate & (GATE_CLOSED | GATE_ORPHANED)))
+                return;
+        if (load_relaxed(&pool->host))
+                pool_call_keeper(pool);
+        else
+                pool_end_if_over(pool);
 }
 
 /* ---- the keeper ------------------------------------------------------------------------------------------- */
@@ -248,7 +301,7 @@ void pool_send(struct lido_pool *pool, struct lido_slot *slot)
 
 struct lido_slot *pool_claim(struct lido_pool *pool, uint64_t *ret_generation, bool *ret_had_rested)
 {
-        if (pool->options.order == LIDO_ORDER_FIFO)
+        if (pool_options(pool)->order == LIDO_ORDER_FIFO)
                 return slots_claim_oldest(&pool->slots, ret_generation, ret_had_rested);
         return slots_claim(&pool->slots, ret_generation, ret_had_rested);
 }
@@ -334,12 +387,12 @@ void pool_vacate(struct lido_pool *pool, struct lido_slot *slot, uint64_t genera
 
 void pool_emit(struct lido_pool *pool, struct lido_event *event)
 {
-        if (!pool->options.on_event || !(pool->options.event_mask >> event->type & 1))
+        if (!pool_options(pool)->on_event || !(pool_options(pool)->event_mask >> event->type & 1))
                 return;
         event->size = sizeof *event;
         event->pool = pool;
         event->pool_name = pool->name;
-        pool->options.on_event(event, pool->options.event_context);
+        pool_options(pool)->on_event(event, pool_options(pool)->event_context);
 }
 
 /* Bucket 4 * e + q holds [2^e * (1 + q/4), 2^e * (1 + (q+1)/4)); below 4 ns they are as good as 0. */

@@ -67,12 +67,13 @@ struct lido_pool {
         struct slots slots __attribute__((aligned(64)));
         uint32_t hint_index;         /* constant: its place among a thread's hints */
         struct lido_factory factory; /* constant */
-        struct lido_pool_options options; /* constant but for what the keeper alone reads; max is below */
+        _Atomic(struct options_version *) options; /* what is in force; swapped as a whole, under waitq.lock */
         char name[32];               /* constant */
 
         _Atomic uint32_t max;
         _Atomic uint32_t live;    /* slots that are not VACANT; up before an open, down after VACANT is stored */
         _Atomic uint32_t opening; /* of these, OPENING */
+        _Atomic uint32_t guests;  /* threads and requests that wait or have just waited: the pool does not end before they leave */
         _Atomic uint32_t called;  /* it lies in host->called */
         _Atomic uint32_t look_now; /* the keeper is to look at every slot */
         _Atomic uint32_t tried;   /* somebody found nothing idle and did not wait */
@@ -116,13 +117,32 @@ struct lido_pool {
         struct lido_pool *older; /* every pool that ever was; set when its memory is new, then constant */
 };
 
+/* A set of options in force, or once in force. Readers hold no lock, so it stays as it is until the pool ends, and keeps its
+ * type after that. Its max is where the pool began: pool->max counts. */
+struct options_version {
+        struct lido_pool_options options; /* constant while the pool lives */
+        struct options_version *older;
+};
+
+static inline const struct lido_pool_options *pool_options(const struct lido_pool *pool)
+{
+        return &load_acquire(&pool->options)->options;
+}
+
+/* Put options into force that have been validated. Returns: LIDO_OK; LIDO_ENOMEM. waitq.lock is held. */
+int pool_set_options(struct lido_pool *pool, const struct lido_pool_options *options);
+
 /* A pool that nobody knows yet: factory and options are taken over as they are. NULL: no memory. */
 struct lido_pool *pool_new(const struct lido_factory *factory, const struct lido_pool_options *options,
                            struct pool_host *host);
 
-/* If the pool is closed and empty, call its factory's end, once; if it was freed as well, its slots go back to the region
+/* If the pool is closed and empty, and its guests have left, call its factory's end, once; if it was freed as well, its slots go back to the region
  * and its memory to the shelf. Loop thread; without a service, any. Returns: true when the pool is gone. */
 bool pool_end_if_over(struct lido_pool *pool);
+
+/* Somebody is about to wait, and to look at the pool after that: until pool_leave it does not end. */
+void pool_enter(struct lido_pool *pool);
+void pool_leave(struct lido_pool *pool);
 
 /* Tell the keeper to look after this pool. Threads: any, no lock held. */
 void pool_call_keeper(struct lido_pool *pool);

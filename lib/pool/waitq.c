@@ -184,7 +184,7 @@ static int refusal(struct lido_pool *pool, uint64_t gate)
 {
         if (gate & (GATE_CLOSED | GATE_ORPHANED))
                 return LIDO_ECLOSED;
-        if ((gate & GATE_COUNT) >= pool->options.queue_limit)
+        if ((gate & GATE_COUNT) >= pool_options(pool)->queue_limit)
                 return LIDO_EQUEUEFULL;
         return LIDO_OK;
 }
