@@ -4,6 +4,7 @@
 #include "keeper/grow.h"
 #include "keeper/lifecycle.h"
 #include "keeper/pass.h"
+#include "keeper/rotate.h"
 #include "keeper/work.h"
 #include "pool/op.h"
 #include "pool/waitq.h"
@@ -69,7 +70,7 @@ static void press(struct lido_pool *pool, uint64_t now)
                 if (word_state(word) == SLOT_LEASED) {
                         tell_holder(pool, slot, now);
                         work_interrupt(pool, slot, word);
-                } else if (op_is_at_work(word) && !(word & MARK_OVERDUE)) {
+                } else if (op_is_at_work(word) && word_state(word) != SLOT_CLOSING && !(word & MARK_OVERDUE)) {
                         work_hurry(pool, slot, word, now);
                 }
         }
@@ -107,7 +108,10 @@ static void tend(struct keeper *keeper, struct lido_pool *pool, uint64_t now)
                 mutex_unlock(&keeper->lock);
         }
         due = clock_min(due, waitq_expire(pool, now));
+        due = clock_min(due, grow_limit(pool, now));
+        due = clock_min(due, rotate(pool, now));
         due = clock_min(due, grow(keeper, pool, now));
+        due = clock_min(due, grow_despair(pool, now));
         if (pool->kept.is_napping && !(load_seq_cst(&pool->gate) & GATE_NAPPING))
                 pool->kept.next_pass_ns = clock_min(pool->kept.next_pass_ns, pass_wake(pool, now));
         if (exchange_acq_rel(&pool->look_now, 0) || now >= pool->kept.next_pass_ns || pool->kept.must_pass)

@@ -82,7 +82,7 @@ int lido_pool_open(struct lido_pool **ret_pool, struct lido_service *service, co
                 return LIDO_EINVAL;
         if (service_is_forked(service))
                 return LIDO_EFORKED;
-        if ((rc = take_factory(&our_factory, factory)) != LIDO_OK || (rc = options_take(&ours, options)) != LIDO_OK)
+        if ((rc = take_factory(&our_factory, factory)) != LIDO_OK || (rc = options_take(&ours, options, NULL)) != LIDO_OK)
                 return rc;
         if (ours.open_inline && (our_factory.watch || (our_factory.flags & LIDO_FACTORY_BLOCKING)))
                 return LIDO_EINVAL;
@@ -185,9 +185,9 @@ int lido_pool_resize(struct lido_pool *pool, uint32_t max)
         if (load_seq_cst(&pool->gate) & (GATE_FORKED | GATE_CLOSED))
                 return load_seq_cst(&pool->gate) & GATE_FORKED ? LIDO_EFORKED : LIDO_ECLOSED;
         mutex_lock(&pool->waitq.lock);
-        rc = slots_grow(&pool->slots, pool, max);
+        rc = slots_grow(&pool->slots, pool, max + pool_options(pool)->reserve);
         if (rc == LIDO_OK)
-                store_seq_cst(&pool->max, max);
+                pool_set_max(pool, max);
         mutex_unlock(&pool->waitq.lock);
         if (rc == LIDO_OK)
                 pool_look_again(pool);

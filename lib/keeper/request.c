@@ -71,7 +71,7 @@ static void stand_in_line(struct own *o);
 
 static void take_gift(struct own *o)
 {
-        struct want want = { 0, o->w.site, o->w.tag };
+        struct want want = { .site = o->w.site, .tag = o->w.tag };
         struct lido_pool *pool = o->w.pool;
         lido_lease lease;
 
@@ -179,7 +179,7 @@ static void cancel_pending(struct loop_pending *pending)
 static int begin(struct lido_request *request, struct lido_pool *pool, int64_t timeout_ms, const char *site)
 {
         struct own *o = own(request);
-        struct want want = { timeout_ms, site, NULL };
+        struct want want = { .timeout_ms = timeout_ms, .site = site };
         int rc;
 
         memset(o, 0, sizeof *o);

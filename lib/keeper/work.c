@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "keeper/grow.h"
+#include "keeper/rotate.h"
 #include "pool/op.h"
 
 /* Hooks run with the pool noted as the thread's, so that waiting for it there is refused. */
@@ -82,10 +83,13 @@ static void receive_opened(struct lido_pool *pool, struct lido_slot *slot, uint6
         slot->failure = LIDO_FAILURE_TRANSIENT;
         if (status == LIDO_OK) {
                 slot->expires_ns = draw_expiry(pool, now);
+                slot->is_aged = 0;
                 watch(pool, slot, ticket);
         }
         op_finish(pool, slot);
         grow_note(pool, status, failure, now);
+        if (status == LIDO_OK)
+                rotate_note_opened(pool);
         pool_changed(pool);
 }
 

@@ -67,6 +67,8 @@ static int cause_of(struct lido_pool *pool, int code, const struct lido_blame *b
         default:
                 break;
         }
+        if (blame->idle > 0 && load_relaxed(&pool->has_quotas))
+                return LIDO_CAUSE_QUOTA;
         if (load_relaxed(&pool->gate) & GATE_PAUSED)
                 return LIDO_CAUSE_PAUSED;
         if (load_relaxed(&pool->is_failing) && blame->leased + blame->opening < blame->max)

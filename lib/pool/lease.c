@@ -79,10 +79,9 @@ static bool needs_check(struct lido_pool *pool, struct lido_slot *slot)
         return pool->factory.check && after_ms >= 0 && clock_now_ns() >= clock_after_ms(seen_ns, after_ms);
 }
 
-bool lease_begin(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation, bool had_rested,
-                 const struct want *want, lido_lease *ret_lease)
+/* Returns: false when the object has been sent away. */
+static bool is_fit(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation, bool had_rested)
 {
-        struct thread_self *self = thread_self();
         uint64_t marks = load_relaxed(&slot->word) & (MARK_RETIRE | MARK_SUSPECT);
 
         if (marks) {
@@ -93,8 +92,19 @@ bool lease_begin(struct lido_pool *pool, struct lido_slot *slot, uint64_t genera
                 op_want(pool, slot, generation, SLOT_CHECKING);
                 return false;
         }
-        if (pool->factory.peek && had_rested && !passes_peek(pool, slot, generation))
+        return !pool->factory.peek || !had_rested || passes_peek(pool, slot, generation);
+}
+
+bool lease_begin(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation, bool had_rested,
+                 const struct want *want, lido_lease *ret_lease)
+{
+        struct thread_self *self = thread_self();
+
+        if (!is_fit(pool, slot, generation, had_rested)) {
+                quota_put(pool, want->quota);
                 return false;
+        }
+        slot->quota = want->quota;
         self->hint[pool->hint_index] = slot;
         write_down(slot, generation, want->site, want->tag, thread_id(), ret_lease);
         if (pool->factory.flags & LIDO_FACTORY_TIMED)
@@ -111,6 +121,31 @@ static int refusal(uint64_t gate)
         return gate & GATE_PAUSED ? LIDO_EPAUSED : LIDO_OK;
 }
 
+/* Claim an idle object that has the label. */
+static struct lido_slot *claim_labelled(struct lido_pool *pool, uint64_t label, uint64_t *ret_generation,
+                                        bool *ret_had_rested)
+{
+        slots_for_each (slot, &pool->slots) {
+                uint64_t word = load_seq_cst(&slot->word);
+
+                if (load_relaxed(&slot->label) == label && slots_claim_this(slot, word, ret_generation)) {
+                        *ret_had_rested = word_state(word) == SLOT_RESTED;
+                        return slot;
+                }
+        }
+        return NULL;
+}
+
+static struct lido_slot *claim_wanted(struct lido_pool *pool, const struct want *want, uint64_t *ret_generation,
+                                      bool *ret_had_rested)
+{
+        struct lido_slot *slot = NULL;
+
+        if (want->label != 0)
+                slot = claim_labelled(pool, want->label, ret_generation, ret_had_rested);
+        return slot ? slot : pool_claim(pool, ret_generation, ret_had_rested);
+}
+
 /* Claim what is idle, for as long as it turns out to be dead. */
 static bool claim_idle(struct lido_pool *pool, const struct want *want, lido_lease *ret_lease)
 {
@@ -119,8 +154,15 @@ static bool claim_idle(struct lido_pool *pool, const struct want *want, lido_lea
         uint64_t generation;
         bool had_rested;
 
-        while ((slot = pool_claim(pool, &generation, &had_rested)) != NULL) {
-                bool is_begun = lease_begin(pool, slot, generation, had_rested || peek_always, want, ret_lease);
+        while (quota_take(pool, want->quota)) {
+                bool is_begun;
+
+                slot = claim_wanted(pool, want, &generation, &had_rested);
+                if (!slot) {
+                        quota_put(pool, want->quota);
+                        return false;
+                }
+                is_begun = lease_begin(pool, slot, generation, had_rested || peek_always, want, ret_lease);
 
                 if (had_rested && (load_relaxed(&pool->gate) & GATE_NAPPING))
                         pool_notice_idle(pool, GATE_NAPPING);
@@ -152,7 +194,9 @@ static int open_inline(struct lido_pool *pool, const struct want *want, lido_lea
         status = slot->status;
         if (!op_finish_open(pool, slot, &generation, &marks))
                 return status;
-        return lease_begin(pool, slot, generation, false, want, ret_lease) ? LIDO_OK : LIDO_EEXHAUSTED;
+        slot->quota = want->quota;
+        write_down(slot, generation, want->site, want->tag, thread_id(), ret_lease);
+        return LIDO_OK;
 }
 
 /* After a scan in vain: let later tries know, unless something falls idle meanwhile. SCANNING is taken away by whoever
@@ -177,7 +221,12 @@ int lease_claim(struct lido_pool *pool, const struct want *want, lido_lease *ret
                 return rc;
         if (claim_idle(pool, want, ret_lease))
                 return LIDO_OK;
-        return open_inline(pool, want, ret_lease);
+        if (!quota_take(pool, want->quota))
+                return LIDO_EQUOTA;
+        rc = open_inline(pool, want, ret_lease);
+        if (rc != LIDO_OK)
+                quota_put(pool, want->quota);
+        return rc;
 }
 
 static bool claim_by_spinning(struct lido_pool *pool, const struct want *want, lido_lease *ret_lease)
@@ -226,13 +275,47 @@ void lease_count_failure(struct lido_pool *pool, int code, uint64_t waited_ns)
         }
 }
 
+/* A thread that waits for what it holds itself is on the way to a deadlock. Looked at only here, where it waits anyway. */
+static int look_for_nesting(struct lido_pool *pool, struct pool_waiter *w)
+{
+        struct lido_event event = { .type = LIDO_EVENT_NESTED, .slot = LIDO_UNLIMITED, .site = w->site,
+                                    .thread = w->thread };
+
+        w->is_nested = false;
+        slots_for_each (slot, &pool->slots)
+                if (word_state(load_acquire(&slot->word)) == SLOT_LEASED && load_relaxed(&slot->holder) == w->thread) {
+                        w->is_nested = true;
+                        event.other_site = load_relaxed(&slot->site);
+                }
+        if (!w->is_nested)
+                return LIDO_OK;
+        if (pool_options(pool)->nested == LIDO_NESTED_STRICT)
+                return LIDO_EDEADLK;
+        if (pool_options(pool)->nested == LIDO_NESTED_WARN && !w->is_front)
+                pool_emit(pool, &event);
+        return LIDO_OK;
+}
+
+static void tell_deadlock(struct lido_pool *pool, const struct pool_waiter *w)
+{
+        struct lido_event event = { .type = LIDO_EVENT_DEADLOCK, .code = LIDO_EDEADLK, .slot = LIDO_UNLIMITED,
+                                    .site = w->site, .thread = w->thread };
+
+        pool_emit(pool, &event);
+}
+
 /* Stand in line until an outcome. Returns: LIDO_OK and the gift in `w`; or why not. */
 static int wait_in_line(struct lido_pool *pool, struct pool_waiter *w, uint64_t deadline_ns)
 {
         int rc;
 
         waiter_init(&w->waiter, NULL);
+        rc = look_for_nesting(pool, w);
+        if (rc != LIDO_OK)
+                return rc;
         rc = waitq_join(pool, w);
+        if (rc == LIDO_EDEADLK)
+                tell_deadlock(pool, w);
         if (rc != LIDO_OK)
                 return rc;
         pool_ask_for_more(pool);
@@ -259,7 +342,8 @@ static int wait_in_line(struct lido_pool *pool, struct pool_waiter *w, uint64_t 
 static int wait_as_guest(struct lido_pool *pool, const struct want *want, uint64_t deadline_ns, lido_lease *ret_lease)
 {
         struct pool_waiter w = { .pool = pool, .site = want->site, .tag = want->tag, .thread = thread_id(),
-                                 .began_ns = clock_now_ns(), .keeper_due_ns = CLOCK_NEVER };
+                                 .began_ns = clock_now_ns(), .keeper_due_ns = CLOCK_NEVER,
+                                 .priority = want->priority, .quota = want->quota };
 
         for (;;) {
                 int rc = wait_in_line(pool, &w, deadline_ns);
@@ -301,7 +385,7 @@ static int acquire_slow(struct lido_pool *pool, struct want *want, lido_lease *r
         rc = lease_claim(pool, want, ret_lease);
         if (rc == LIDO_EEXHAUSTED && want->timeout_ms == 0 && !pool_options(pool)->open_inline)
                 mark_exhausted(pool);
-        if ((rc == LIDO_EEXHAUSTED || rc == LIDO_EPAUSED) && want->timeout_ms != 0) {
+        if ((rc == LIDO_EEXHAUSTED || rc == LIDO_EPAUSED || rc == LIDO_EQUOTA) && want->timeout_ms != 0) {
                 if (!pool_must_not_wait(pool)) {
                         if (rc == LIDO_EEXHAUSTED && claim_by_spinning(pool, want, ret_lease))
                                 return LIDO_OK;
@@ -319,7 +403,7 @@ static int acquire_slow(struct lido_pool *pool, struct want *want, lido_lease *r
 int lido_acquire_at(struct lido_pool *pool, int64_t timeout_ms, lido_lease *ret_lease, const char *site)
 {
         struct thread_self *self = thread_self();
-        struct want want = { timeout_ms, site, NULL };
+        struct want want = { .timeout_ms = timeout_ms, .site = site };
 
         if (!pool || !ret_lease)
                 return LIDO_EINVAL;
@@ -330,7 +414,7 @@ int lido_acquire_at(struct lido_pool *pool, int64_t timeout_ms, lido_lease *ret_
 
 int lido_try_acquire_at(struct lido_pool *pool, lido_lease *ret_lease, const char *site)
 {
-        struct want want = { 0, site, NULL };
+        struct want want = { .timeout_ms = 0, .site = site };
         uint64_t gate;
 
         if (!pool || !ret_lease)
@@ -346,7 +430,7 @@ int lido_try_acquire_at(struct lido_pool *pool, lido_lease *ret_lease, const cha
 int lido_acquire_with(struct lido_pool *pool, const struct lido_acquire_options *options, lido_lease *ret_lease)
 {
         struct lido_acquire_options ours;
-        struct want want;
+        struct want want = { 0 };
         int rc;
 
         if (!pool || !ret_lease)
@@ -357,6 +441,11 @@ int lido_acquire_with(struct lido_pool *pool, const struct lido_acquire_options 
         want.timeout_ms = ours.timeout_ms == 0 ? LIDO_TIMEOUT_DEFAULT : ours.timeout_ms;
         want.site = ours.site ? ours.site : "?";
         want.tag = ours.tag;
+        want.label = ours.want_label;
+        if (ours.priority < 0 || ours.priority >= PRIORITIES || ours.reserved != 0)
+                return LIDO_EINVAL;
+        want.priority = (uint8_t)ours.priority;
+        want.quota = quota_find(pool, ours.tag);
         return acquire_slow(pool, &want, ret_lease, ours.blame);
 }
 
@@ -381,6 +470,17 @@ static int misuse(lido_lease lease, const char *site)
         return event.code;
 }
 
+/* Somebody may have been waiting for the quota, with idle objects before his eyes. */
+static void free_quota(struct lido_pool *pool, struct lido_slot *slot)
+{
+        if (slot->quota == 0)
+                return;
+        quota_put(pool, slot->quota);
+        slot->quota = 0;
+        if (load_seq_cst(&pool->gate) & GATE_COUNT)
+                waitq_serve(pool);
+}
+
 /* End the lease, so that the slot is the caller's under a generation that nobody else knows. */
 static int take_back(lido_lease lease, const char *site, uint64_t *ret_marks)
 {
@@ -399,6 +499,7 @@ static int take_back(lido_lease lease, const char *site, uint64_t *ret_marks)
                         break;
         }
         *ret_marks = seen & MARKS;
+        free_quota(load_relaxed(&lease.slot->pool), lease.slot);
         return LIDO_OK;
 }
 
@@ -566,22 +667,4 @@ int lido_detach_at(lido_lease lease, void **ret_object, const char *site)
         lease.slot->is_detached = 1;
         op_want_close(pool, lease.slot, lease.generation + GENERATION_ONE, LIDO_CLOSE_DETACHED);
         return LIDO_OK;
-}
-
-/* ---- looking at a lease ---------------------------------------------------------------------------------- */
-
-static bool is_current(lido_lease lease)
-{
-        return region_has(lease.slot) &&
-               (load_acquire(&lease.slot->word) & ~MARKS) == word_make(lease.generation, SLOT_LEASED);
-}
-
-void *lido_object(lido_lease lease)
-{
-        return is_current(lease) ? load_relaxed(&lease.slot->object) : NULL;
-}
-
-struct lido_pool *lido_lease_pool(lido_lease lease)
-{
-        return is_current(lease) ? load_relaxed(&lease.slot->pool) : NULL;
 }

@@ -209,6 +209,7 @@ int lido_op_is_cancelled(lido_op op)
 
 void op_want(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation, enum slot_state state)
 {
+        store_relaxed(&slot->op_due_ns, CLOCK_NEVER); /* until it begins */
         slot_pass_on(slot, generation, state);
         pool_send(pool, slot);
 }
@@ -272,8 +273,7 @@ static void finish_upkeep(struct lido_pool *pool, struct lido_slot *slot, uint64
         add_relaxed(was_check ? &pool->checked : &pool->was_reset, 1);
         if (slot->status != LIDO_OK) {
                 slot->reason = was_check ? LIDO_CLOSE_CHECK : LIDO_CLOSE_RESET;
-                slot_pass_on(slot, generation, SLOT_CLOSING);
-                pool_send(pool, slot);
+                op_want(pool, slot, generation, SLOT_CLOSING);
                 return;
         }
         slot->checked_ns = clock_now_ns();

@@ -57,7 +57,7 @@ static void clear_counters(struct lido_pool *pool)
 {
         _Atomic uint64_t *const counter[] = { &pool->waited,      &pool->timed_out, &pool->canceled,  &pool->refused,
                                               &pool->opened,      &pool->checked,   &pool->was_reset, &pool->misused,
-                                              &pool->open_failed, &pool->leaked };
+                                              &pool->open_failed, &pool->leaked,    &pool->shed };
 
         for (size_t i = 0; i < sizeof counter / sizeof counter[0]; i++)
                 store_relaxed(counter[i], 0);
@@ -89,7 +89,7 @@ static uint64_t first_gate(const struct lido_factory *factory, const struct lido
 /* What the gate says about each acquire and release follows from factory and options. */
 int pool_set_options(struct lido_pool *pool, const struct lido_pool_options *options)
 {
-        const uint64_t careful = GATE_CAREFUL_ACQUIRE | GATE_CAREFUL_RELEASE;
+        uint64_t careful;
         int is_new;
         struct options_version *version = shelf_take(&options_shelf, &is_new);
 
@@ -99,8 +99,11 @@ int pool_set_options(struct lido_pool *pool, const struct lido_pool_options *opt
         version->options.name = pool->name;
         version->older = load_relaxed(&pool->options);
         store_release(&pool->options, version);
-        or_seq_cst(&pool->gate, first_gate(&pool->factory, options));
-        and_seq_cst(&pool->gate, first_gate(&pool->factory, options) | ~careful);
+        careful = first_gate(&pool->factory, options);
+        if (load_relaxed(&pool->has_quotas))
+                careful |= GATE_CAREFUL_RELEASE;
+        or_seq_cst(&pool->gate, careful);
+        and_seq_cst(&pool->gate, careful | ~(GATE_CAREFUL_ACQUIRE | GATE_CAREFUL_RELEASE));
         return LIDO_OK;
 }
 
@@ -131,12 +134,22 @@ static void set_up(struct lido_pool *pool, const struct lido_factory *factory,
         pool->factory = *factory;
         set_name(pool, options->name ? options->name : factory->kind);
         store_relaxed(&pool->max, options->max);
+        store_relaxed(&pool->limit, options->max);
+        store_relaxed(&pool->has_quotas, 0);
+        for (int i = 0; i < QUOTAS; i++) {
+                store_relaxed(&pool->quota[i].tag, NULL);
+                store_relaxed(&pool->quota[i].used, 0);
+        }
+        memset(&pool->waitq.codel, 0, sizeof pool->waitq.codel);
+        pool->waitq.served_ns = 0;
+        store_relaxed(&pool->waitq.gap_ns, 0);
         store_relaxed(&pool->live, 0);
         store_relaxed(&pool->guests, 0);
         store_relaxed(&pool->opening, 0);
         store_relaxed(&pool->called, 0);
         store_relaxed(&pool->tried, 0);
         store_relaxed(&pool->look_now, 0);
+        store_relaxed(&pool->rotate_over_ns, 0);
         store_relaxed(&pool->release_order, 0);
         store_relaxed(&pool->is_failing, 0);
         store_relaxed(&pool->waitq.poke_sent, 0);
@@ -167,13 +180,14 @@ struct lido_pool *pool_new(const struct lido_factory *factory, const struct lido
         if (is_new) {
                 join_all_pools(pool);
                 mutex_init(&pool->waitq.lock);
-                list_init(&pool->waitq.line);
+                for (int i = 0; i < PRIORITIES; i++)
+                        list_init(&pool->waitq.line[i]);
                 pool->waitq.timed.root = NULL;
                 store_relaxed(&pool->gate, GATE_CLOSED);
         }
         mutex_lock(&pool->waitq.lock);
         set_up(pool, factory, options);
-        if (slots_grow(&pool->slots, pool, options->max) != LIDO_OK || pool_set_options(pool, options) != LIDO_OK) {
+        if (slots_grow(&pool->slots, pool, options->max + options->reserve) != LIDO_OK || pool_set_options(pool, options) != LIDO_OK) {
                 mutex_unlock(&pool->waitq.lock);
                 slots_fini(&pool->slots);
                 shelf_give(&shelf, pool);
@@ -253,7 +267,10 @@ void pool_call_keeper(struct lido_pool *pool)
 
 void pool_ask_for_more(struct lido_pool *pool)
 {
-        if (load_relaxed(&pool->live) >= load_relaxed(&pool->max))
+        const struct lido_pool_options *options = pool_options(pool);
+
+        if (load_relaxed(&pool->live) >= load_relaxed(&pool->limit) && options->reserve == 0 &&
+            options->codel_target_ms < 0)
                 return;
         store_relaxed(&pool->tried, 1);
         pool_call_keeper(pool);
@@ -311,7 +328,7 @@ void pool_decide(struct lido_pool *pool, struct lido_slot *slot, uint64_t genera
         if (load_seq_cst(&pool->gate) & (GATE_CLOSED | GATE_ORPHANED))
                 op_want_close(pool, slot, generation, LIDO_CLOSE_SHUTDOWN);
         else if (marks & MARK_REVOKED)
-                op_want_close(pool, slot, generation, LIDO_CLOSE_DISCARDED);
+                op_want_close(pool, slot, generation, LIDO_CLOSE_REVOKED);
         else if (marks & MARK_RETIRE)
                 op_want_close(pool, slot, generation, (enum lido_close_reason)load_relaxed(&slot->retire_reason));
         else if (marks & MARK_SUSPECT)
@@ -327,12 +344,18 @@ void pool_decide_marked(struct lido_pool *pool, struct lido_slot *slot, uint64_t
         pool_decide(pool, slot, generation + GENERATION_ONE, marks);
 }
 
+void pool_set_max(struct lido_pool *pool, uint32_t max)
+{
+        store_seq_cst(&pool->max, max);
+        store_seq_cst(&pool->limit, max);
+}
+
 bool pool_reserve(struct lido_pool *pool)
 {
         uint32_t live = load_relaxed(&pool->live);
 
         do
-                if (live >= load_relaxed(&pool->max))
+                if (live >= load_seq_cst(&pool->limit))
                         return false;
         while (!cas_seq_cst(&pool->live, &live, live + 1));
         return true;
@@ -380,6 +403,9 @@ void pool_vacate(struct lido_pool *pool, struct lido_slot *slot, uint64_t genera
 {
         store_relaxed(&slot->object, NULL);
         store_relaxed(&slot->life, 0);
+        store_relaxed(&slot->data, NULL);
+        store_relaxed(&slot->label, 0);
+        store_relaxed(&slot->op_due_ns, CLOCK_NEVER);
         slot->is_detached = 0;
         slot_pass_on(slot, generation, SLOT_VACANT);
         sub_seq_cst(&pool->live, 1);
@@ -429,12 +455,14 @@ void slots_check(struct lido_pool *pool, bool is_quiet)
                 return;
         lido_assert(load_seq_cst(&pool->live) == used);
         lido_assert(load_seq_cst(&pool->opening) == count[SLOT_OPENING]);
-        lido_assert((gate & GATE_COUNT) == 0 || count[SLOT_IDLE] + count[SLOT_RESTED] == 0 || (gate & GATE_PAUSED));
+        lido_assert((gate & (GATE_COUNT | GATE_PAUSED)) != (gate & GATE_COUNT) || (gate & GATE_COUNT) == 0 ||
+                    count[SLOT_IDLE] + count[SLOT_RESTED] == 0 || load_relaxed(&pool->has_quotas));
         lido_assert(!(gate & GATE_EXHAUSTED) || count[SLOT_IDLE] + count[SLOT_RESTED] == 0);
         mutex_lock(&pool->waitq.lock);
         used = 0;
-        list_for_each (link, &pool->waitq.line)
-                used++;
+        for (int i = 0; i < PRIORITIES; i++)
+                list_for_each (link, &pool->waitq.line[i])
+                        used++;
         mutex_unlock(&pool->waitq.lock);
         lido_assert(used == (gate & GATE_COUNT));
         slots_for_each (slot, &pool->slots) {

@@ -19,6 +19,8 @@
 #include "lido/events.h"
 #include "lido/pool.h"
 #include "lido/stats.h"
+#include "pool/codel.h"
+#include "pool/quota.h"
 #include "pool/slots.h"
 
 #define GATE_COUNT UINT64_C(0xffffffff)         /* waiters in line */
@@ -31,6 +33,7 @@
 #define GATE_CAREFUL_ACQUIRE (UINT64_C(1) << 38) /* each acquire has more to do: peek, clock, order */
 #define GATE_CAREFUL_RELEASE (UINT64_C(1) << 39) /* each release has more to do: verdict, uses, clock, order */
 #define GATE_ORPHANED (UINT64_C(1) << 40)       /* the service is gone */
+#define GATE_REJECTING (UINT64_C(1) << 41)      /* paused, and nobody may wait */
 
 /* Acquire leaves the fast way when one of these is set; */
 #define GATE_ACQUIRE (GATE_CLOSED | GATE_PAUSED | GATE_FORKED | GATE_CAREFUL_ACQUIRE | GATE_ORPHANED)
@@ -51,13 +54,19 @@ struct pool_host {
         struct uv_loop_s *loop;                   /* constant while it runs; for watch hooks, never looked into */
 };
 
+/* Classes of waiters, enum lido_priority. */
+#define PRIORITIES 4
+
 /* The line of those who wait; waitq.h says how. */
 struct waitq {
         struct mutex lock;          /* guards all below, and where said so in struct lido_pool */
-        struct list line;           /* oldest first */
+        struct list line[PRIORITIES]; /* by class, each oldest first */
         struct heap timed;          /* of these, those whose deadline the keeper keeps */
         _Atomic uint32_t poke_sent; /* written under lock: a poked waiter is on its way to look */
         _Atomic uint64_t overtake_until_ns; /* any releaser: from then on the next release hands over */
+        struct codel codel;
+        uint64_t served_ns;         /* when somebody was served last */
+        _Atomic uint64_t gap_ns;    /* how long it takes until the next is served; a moving average, written under lock */
         _Atomic uint32_t long_holds; /* objects have lately been held for long: spinning is in vain */
 };
 
@@ -75,10 +84,15 @@ struct lido_pool {
         _Atomic uint32_t opening; /* of these, OPENING */
         _Atomic uint32_t guests;  /* threads and requests that wait or have just waited: the pool does not end before they leave */
         _Atomic uint32_t called;  /* it lies in host->called */
+        _Atomic uint64_t rotate_over_ns; /* a rotation is asked for, over so long; 0: none */
         _Atomic uint32_t look_now; /* the keeper is to look at every slot */
         _Atomic uint32_t tried;   /* somebody found nothing idle and did not wait */
         _Atomic uint64_t release_order;
         _Atomic uint32_t changes; /* counts what wait_ready and drain wait for; slept on */
+
+        _Atomic uint32_t limit;   /* what live may grow to: max, less while the server takes no more, more with the reserve */
+        _Atomic uint32_t has_quotas;
+        struct quota quota[QUOTAS];
 
         struct waitq waitq;
         _Atomic(struct pool_host *) host; /* written under waitq.lock, under which letters are sent; NULL: orphaned */
@@ -90,7 +104,7 @@ struct lido_pool {
         uint32_t has_ended;           /* guarded by waitq.lock: closed, empty, and its factory's end was called */
 
         /* Counters; relaxed, written in slow paths. */
-        _Atomic uint64_t waited, timed_out, canceled, refused, opened, open_failed, checked, was_reset, misused, leaked;
+        _Atomic uint64_t waited, timed_out, canceled, refused, shed, opened, open_failed, checked, was_reset, misused, leaked;
         _Atomic uint64_t closed[LIDO_CLOSE_REASONS];
         _Atomic uint32_t waiting_peak;
         struct {
@@ -107,6 +121,12 @@ struct lido_pool {
                 uint64_t backoff_ns;     /* the latest pause; 0: none was needed */
                 uint64_t period_ends_ns; /* of the current piece of the idle timeout */
                 uint32_t low_water[IDLE_PERIODS]; /* fewest idle objects in the latest pieces; [0] the current one */
+                uint64_t raise_ns;       /* when limit grows by one again */
+                uint64_t rotate_began_ns, rotate_ends_ns; /* objects born before the first are replaced until the second */
+                uint32_t rotate_total;   /* so many there were */
+                uint32_t strength;       /* live when the rotation began */
+                uint32_t replacing;      /* opens that are to take the place of an old object */
+                uint8_t is_given_up;     /* LIDO_EVENT_UNRECOVERABLE was sent */
                 uint64_t down_since_ns;  /* when opening began to fail */
                 uint8_t is_reported;     /* the holders, after the closing deadline */
                 uint8_t is_napping;      /* it makes no passes; the gate may say NAPPING */
@@ -167,7 +187,10 @@ void pool_decide(struct lido_pool *pool, struct lido_slot *slot, uint64_t genera
 /* As pool_decide, for one whose marks are still on it. */
 void pool_decide_marked(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation);
 
-/* Take one of max. Returns: false when all are taken. */
+/* Set max, and the limit with it. waitq.lock is held, and there are slots enough. */
+void pool_set_max(struct lido_pool *pool, uint32_t max);
+
+/* Take one of the limit. Returns: false when all are taken. */
 bool pool_reserve(struct lido_pool *pool);
 
 /* A slot fell idle and the gate, read after that, was not clear: do what its bits ask for. No lock held. */

@@ -1,5 +1,6 @@
 #include "pool/slots.h"
 
+#include "base/clock.h"
 #include "base/random.h"
 
 #define TO(state) (1u << SLOT_##state)
@@ -9,7 +10,7 @@ static const unsigned arrows[SLOT_STATES] = {
         [SLOT_OPENING] = TO(LEASED) | TO(VACANT) | TO(OPENING),
         [SLOT_IDLE] = TO(LEASED) | TO(RESTED) | TO(IDLE),
         [SLOT_RESTED] = TO(LEASED) | TO(RESTED),
-        [SLOT_LEASED] = TO(IDLE) | TO(LEASED) | TO(CHECKING) | TO(RESETTING) | TO(CLOSING) | TO(VACANT),
+        [SLOT_LEASED] = TO(IDLE) | TO(RESTED) | TO(LEASED) | TO(CHECKING) | TO(RESETTING) | TO(CLOSING),
         [SLOT_CHECKING] = TO(LEASED) | TO(CLOSING) | TO(CHECKING),
         [SLOT_RESETTING] = TO(LEASED) | TO(CLOSING) | TO(RESETTING),
         [SLOT_CLOSING] = TO(VACANT) | TO(CLOSING),
@@ -70,6 +71,7 @@ static void slot_join(struct lido_slot *slot, struct lido_pool *pool, uint32_t i
         store_relaxed(&slot->released_site, NULL);
         store_relaxed(&slot->tag, NULL);
         store_relaxed(&slot->leases, 0);
+        store_relaxed(&slot->op_due_ns, CLOCK_NEVER);
         store_release(&slot->word, next);
 }
 

@@ -21,6 +21,7 @@ static const char *const cause_text[] = {
         [LIDO_CAUSE_SHED] = "the request was shed",
         [LIDO_CAUSE_DEADLOCK] = "every holder waits for another",
         [LIDO_CAUSE_BREAKER] = "opening is given up for a while",
+        [LIDO_CAUSE_QUOTA] = "the tag's quota is used up",
         [LIDO_CAUSE_UPKEEP] = "objects are being checked, reset or closed",
 };
 
