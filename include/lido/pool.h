@@ -44,6 +44,7 @@ struct uv_loop_s;
 #define LIDO_NEVER (-1)           /* a duration that does not end */
 #define LIDO_TIMEOUT_DEFAULT (-2) /* the pool's own acquire_timeout_ms */
 #define LIDO_UNLIMITED UINT32_MAX /* a count without bound */
+#define LIDO_NONE (UINT32_MAX - 1) /* a count of nothing, where 0 would be the default */
 
 /* Structs that may grow begin with their size. `struct lido_pool_options options = LIDO_POOL_OPTIONS_INIT;` sets it
  * and clears the rest, in C and in C++. */
@@ -213,7 +214,8 @@ struct lido_pool_options {
 
         int64_t idle_timeout_ms;   /* an object beyond min and not needed for so long is closed; default 10 min */
         int64_t lifetime_ms;       /* an object lives at most so long; default 30 min */
-        uint32_t lifetime_jitter;  /* up to so many percent of it are taken off, drawn once an object; default 10 */
+        uint32_t lifetime_jitter;  /* up to so many percent of it are taken off, drawn once an object; default 10;
+                                   * LIDO_NONE: no jitter */
         uint32_t max_uses;         /* leases after which an object is closed; default LIDO_UNLIMITED */
         int64_t rest_after_ms;     /* idle for so long: peeked before it is lent; default 1 s */
         int64_t check_after_ms;    /* idle for so long: checked before it is lent; default 30 s */

@@ -24,20 +24,28 @@ void keeper_init(struct keeper *keeper, void (*wake)(struct pool_host *),
 {
         inbox_init(&keeper->host.slots);
         inbox_init(&keeper->host.called);
-        keeper->host.wake = wake;
+        if (keeper->host.wake != wake) /* a late waker may be reading it */
+                keeper->host.wake = wake;
         store_relaxed(&keeper->host.thread, 0);
         keeper->host.loop = NULL;
         keeper->due.root = NULL;
         list_init(&keeper->pools);
+        keeper->is_closed = false;
         keeper->begin_blocking = begin_blocking;
 }
 
-void keeper_add(struct keeper *keeper, struct lido_pool *pool)
+bool keeper_add(struct keeper *keeper, struct lido_pool *pool)
 {
+        bool is_closed;
+
         mutex_lock(&keeper->lock);
-        list_push_back(&keeper->pools, &pool->kept.link);
+        is_closed = keeper->is_closed;
+        if (!is_closed)
+                list_push_back(&keeper->pools, &pool->kept.link);
         mutex_unlock(&keeper->lock);
-        pool_call_keeper(pool);
+        if (!is_closed)
+                pool_call_keeper(pool);
+        return !is_closed;
 }
 
 static void forget(struct keeper *keeper, struct lido_pool *pool)
@@ -52,7 +60,7 @@ static void forget(struct keeper *keeper, struct lido_pool *pool)
 
 static void tell_holder(struct lido_pool *pool, struct lido_slot *slot, uint64_t now)
 {
-        struct lido_event event = { .type = LIDO_EVENT_HOLDER, .slot = slot->index, .site = load_relaxed(&slot->site),
+        struct lido_event event = { .type = LIDO_EVENT_HOLDER, .slot = load_relaxed(&slot->index), .site = load_relaxed(&slot->site),
                                     .thread = load_relaxed(&slot->holder) };
         uint64_t since = load_relaxed(&slot->seen_ns);
 
@@ -174,6 +182,7 @@ uint64_t keeper_turn(struct keeper *keeper, uint64_t now)
 void keeper_close_all(struct keeper *keeper, uint64_t deadline_ns)
 {
         mutex_lock(&keeper->lock);
+        keeper->is_closed = true;
         list_for_each (link, &keeper->pools) {
                 struct lido_pool *pool = list_entry(link, struct lido_pool, kept.link);
 

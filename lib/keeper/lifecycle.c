@@ -128,16 +128,6 @@ int lido_pool_close(struct lido_pool *pool, int64_t timeout_ms)
         return LIDO_OK;
 }
 
-static bool has_ended(struct lido_pool *pool)
-{
-        bool ended;
-
-        mutex_lock(&pool->waitq.lock);
-        ended = pool->has_ended;
-        mutex_unlock(&pool->waitq.lock);
-        return ended;
-}
-
 int lido_pool_drain(struct lido_pool *pool, int64_t timeout_ms)
 {
         uint64_t deadline_ns;
@@ -152,7 +142,7 @@ int lido_pool_drain(struct lido_pool *pool, int64_t timeout_ms)
         for (;;) {
                 uint32_t changes = load_seq_cst(&pool->changes);
 
-                if (has_ended(pool))
+                if (load_seq_cst(&pool->stage) == POOL_ENDED)
                         return LIDO_OK;
                 if (!park_wait(&pool->changes, changes, deadline_ns))
                         return LIDO_ETIMEDOUT;

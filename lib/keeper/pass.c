@@ -143,7 +143,7 @@ static void look_at_idle(struct lido_pool *pool, struct lido_slot *slot, uint64_
 
 static void tell_leak(struct lido_pool *pool, struct lido_slot *slot, uint64_t age_ns)
 {
-        struct lido_event event = { .type = LIDO_EVENT_LEAK, .slot = slot->index, .age_ns = age_ns,
+        struct lido_event event = { .type = LIDO_EVENT_LEAK, .slot = load_relaxed(&slot->index), .age_ns = age_ns,
                                     .site = load_relaxed(&slot->site), .thread = load_relaxed(&slot->holder) };
 
         add_relaxed(&pool->leaked, 1);
@@ -159,7 +159,7 @@ static void retire_leased(struct lido_slot *slot, uint64_t word, enum lido_close
 /* The holder's time is up: break the object from outside, and let the holder be told when it comes back. */
 static void revoke(struct lido_pool *pool, struct lido_slot *slot, uint64_t word, uint64_t held_ns)
 {
-        struct lido_event event = { .type = LIDO_EVENT_REVOKED, .slot = slot->index, .age_ns = held_ns,
+        struct lido_event event = { .type = LIDO_EVENT_REVOKED, .slot = load_relaxed(&slot->index), .age_ns = held_ns,
                                     .site = load_relaxed(&slot->site), .thread = load_relaxed(&slot->holder) };
 
         if (!slot_mark(slot, word_generation(word), SLOT_LEASED, MARK_REVOKED))
@@ -210,7 +210,7 @@ static void look_at_op(struct lido_pool *pool, struct lido_slot *slot, uint64_t 
         if (word & (MARK_ANSWERED | MARK_OVERDUE))
                 return;
         if (due == CLOCK_NEVER) /* it waits for a helper thread */
-                again_at(look, look->now + NS_PER_S);
+                again_at(look, clock_after_ms(look->now, op_timeout_ms(pool, word_state(word))));
         else if (look->now >= due)
                 work_hurry(pool, slot, word, look->now);
         else
@@ -311,8 +311,10 @@ static bool nap(struct lido_pool *pool)
 
 uint64_t pass_wake(struct lido_pool *pool, uint64_t now)
 {
+        const struct lido_pool_options *options = pool_options(pool);
+
         pool->kept.is_napping = 0;
-        return plus(now, option_ns(pool_options(pool)->rest_after_ms));
+        return plus(now, clock_min(option_ns(options->rest_after_ms), option_ns(options->leak_after_ms)));
 }
 
 /* Objects beyond max that nobody is closing yet. */

@@ -75,7 +75,7 @@ static void take_gift(struct own *o)
         struct lido_pool *pool = o->w.pool;
         lido_lease lease;
 
-        if (!lease_begin(pool, o->w.slot, o->w.generation, o->w.had_rested, &want, &lease)) {
+        if (!lease_begin(pool, o->w.slot, o->w.generation, o->w.origin, &want, &lease)) {
                 o->w.is_front = true;
                 stand_in_line(o);
                 return;
@@ -122,6 +122,33 @@ static void on_timer(struct lido_timer *timer)
         fail(o, LIDO_ETIMEDOUT);
 }
 
+/* A callback may release what it got, which gives it to the next, whose callback ... : one that comes while another runs on
+ * this thread waits until that one is done, so that the stack does not grow with the line. */
+static void conclude_in_turn(struct own *o)
+{
+        struct thread_self *self = thread_self();
+        struct lido_post *post = &o->post;
+
+        post->next = NULL;
+        if (self->last_notice) {
+                ((struct lido_post *)self->last_notice)->next = post;
+                self->last_notice = post;
+                return;
+        }
+        for (self->last_notice = post; post;) {
+                struct own *due = list_entry(post, struct own, post);
+                struct lido_post mark = { .next = post->next };
+
+                /* Its memory goes with its callback: a mark takes its place at the head of the queue meanwhile. */
+                if (self->last_notice == post)
+                        self->last_notice = &mark;
+                conclude(due);
+                post = mark.next;
+                if (!post)
+                        self->last_notice = NULL;
+        }
+}
+
 static void notify(struct waiter *waiter)
 {
         struct own *o = list_entry(waiter, struct own, w.waiter);
@@ -129,7 +156,7 @@ static void notify(struct waiter *waiter)
         if (request_of(o)->loop)
                 lido_loop_post(request_of(o)->loop, &o->post);
         else
-                conclude(o);
+                conclude_in_turn(o);
 }
 
 static void stand_in_line(struct own *o)
@@ -162,18 +189,12 @@ static void become_guest(struct own *o)
         stand_in_line(o);
 }
 
-static int cancel(struct own *o)
-{
-        if (!waiter_settle(&o->w.waiter, WAITER_CANCELED))
-                return LIDO_EBUSY;
-        waitq_leave(o->w.pool, &o->w);
-        notify(&o->w.waiter);
-        return LIDO_OK;
-}
-
 static void cancel_pending(struct loop_pending *pending)
 {
-        cancel(list_entry(pending, struct own, pending));
+        struct own *o = list_entry(pending, struct own, pending);
+
+        if (!o->lease.slot)
+                waitq_cancel(o->w.pool, &o->w);
 }
 
 static int begin(struct lido_request *request, struct lido_pool *pool, int64_t timeout_ms, const char *site)
@@ -193,8 +214,6 @@ static int begin(struct lido_request *request, struct lido_pool *pool, int64_t t
         o->timer.run = on_timer;
         o->pending.cancel = cancel_pending;
         rc = lease_claim(pool, &want, &o->lease);
-        if (rc == LIDO_OK)
-                store_relaxed(&o->w.waiter.state, WAITER_GIVEN); /* too late to cancel */
         if (rc == LIDO_EPAUSED || rc == LIDO_EEXHAUSTED)
                 return timeout_ms == 0 ? rc : LIDO_OK;
         return rc;
@@ -264,5 +283,7 @@ int lido_cancel(struct lido_request *request)
 {
         if (!request || load_acquire(&own(request)->state) != PENDING)
                 return LIDO_EINVAL;
-        return cancel(own(request));
+        if (own(request)->lease.slot)
+                return LIDO_EBUSY;
+        return waitq_cancel(own(request)->w.pool, &own(request)->w);
 }

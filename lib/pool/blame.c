@@ -41,7 +41,7 @@ static void add_holders(struct lido_pool *pool, struct lido_blame *blame, uint64
 
                 if (word_state(word) != SLOT_LEASED)
                         continue;
-                holder.slot = slot->index;
+                holder.slot = load_relaxed(&slot->index);
                 holder.thread = load_relaxed(&slot->holder);
                 holder.site = load_relaxed(&slot->site);
                 holder.tag = load_relaxed(&slot->tag);

@@ -80,27 +80,28 @@ static bool needs_check(struct lido_pool *pool, struct lido_slot *slot)
 }
 
 /* Returns: false when the object has been sent away. */
-static bool is_fit(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation, bool had_rested)
+static bool is_fit(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation, enum origin origin)
 {
+        bool peeks = origin == FROM_REST || (origin == FROM_IDLE && (pool->factory.flags & LIDO_FACTORY_PEEK_ALWAYS));
         uint64_t marks = load_relaxed(&slot->word) & (MARK_RETIRE | MARK_SUSPECT);
 
         if (marks) {
                 pool_decide_marked(pool, slot, generation);
                 return false;
         }
-        if (had_rested && needs_check(pool, slot)) {
+        if (origin == FROM_REST && needs_check(pool, slot)) {
                 op_want(pool, slot, generation, SLOT_CHECKING);
                 return false;
         }
-        return !pool->factory.peek || !had_rested || passes_peek(pool, slot, generation);
+        return !pool->factory.peek || !peeks || passes_peek(pool, slot, generation);
 }
 
-bool lease_begin(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation, bool had_rested,
+bool lease_begin(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation, enum origin origin,
                  const struct want *want, lido_lease *ret_lease)
 {
         struct thread_self *self = thread_self();
 
-        if (!is_fit(pool, slot, generation, had_rested)) {
+        if (!is_fit(pool, slot, generation, origin)) {
                 quota_put(pool, want->quota);
                 return false;
         }
@@ -149,7 +150,6 @@ static struct lido_slot *claim_wanted(struct lido_pool *pool, const struct want 
 /* Claim what is idle, for as long as it turns out to be dead. */
 static bool claim_idle(struct lido_pool *pool, const struct want *want, lido_lease *ret_lease)
 {
-        bool peek_always = pool->factory.flags & LIDO_FACTORY_PEEK_ALWAYS;
         struct lido_slot *slot;
         uint64_t generation;
         bool had_rested;
@@ -162,7 +162,7 @@ static bool claim_idle(struct lido_pool *pool, const struct want *want, lido_lea
                         quota_put(pool, want->quota);
                         return false;
                 }
-                is_begun = lease_begin(pool, slot, generation, had_rested || peek_always, want, ret_lease);
+                is_begun = lease_begin(pool, slot, generation, had_rested ? FROM_REST : FROM_IDLE, want, ret_lease);
 
                 if (had_rested && (load_relaxed(&pool->gate) & GATE_NAPPING))
                         pool_notice_idle(pool, GATE_NAPPING);
@@ -352,7 +352,7 @@ static int wait_as_guest(struct lido_pool *pool, const struct want *want, uint64
                         lease_count_failure(pool, rc, clock_now_ns() - w.began_ns);
                         return rc;
                 }
-                if (lease_begin(pool, w.slot, w.generation, w.had_rested, want, ret_lease))
+                if (lease_begin(pool, w.slot, w.generation, w.origin, want, ret_lease))
                         break;
                 w.is_front = true;
         }
@@ -455,18 +455,17 @@ static int misuse(lido_lease lease, const char *site)
 {
         struct lido_slot *slot = lease.slot;
         uint64_t now = word_generation(load_acquire(&slot->word));
-        uint64_t first = slot->first_generation;
+        uint64_t first = load_relaxed(&slot->first_generation);
         struct lido_pool *pool = load_relaxed(&slot->pool);
-        struct lido_event event = { .type = LIDO_EVENT_MISUSE, .slot = slot->index, .site = site,
-                                    .thread = thread_id(), .other_site = load_relaxed(&slot->released_site) };
+        struct lido_event event = { .type = LIDO_EVENT_MISUSE, .site = site, .thread = thread_id(),
+                                    .other_site = load_relaxed(&slot->released_site) };
 
         if (lease.generation != word_generation(lease.generation) || lease.generation - first > now - first)
                 event.code = lease.generation < first ? LIDO_ESTALE : LIDO_EFOREIGN;
         else
                 event.code = now - lease.generation <= 2 * GENERATION_ONE ? LIDO_EDOUBLE : LIDO_ESTALE;
         event.reason = lido_strerror(event.code);
-        add_relaxed(&pool->misused, 1);
-        pool_emit(pool, &event);
+        pool_emit_misuse(pool, slot, lease.generation, &event);
         return event.code;
 }
 
@@ -505,7 +504,7 @@ static int take_back(lido_lease lease, const char *site, uint64_t *ret_marks)
 
 static void tell_leak_ended(struct lido_pool *pool, struct lido_slot *slot)
 {
-        struct lido_event event = { .type = LIDO_EVENT_LEAK_ENDED, .slot = slot->index,
+        struct lido_event event = { .type = LIDO_EVENT_LEAK_ENDED, .slot = load_relaxed(&slot->index),
                                     .site = load_relaxed(&slot->site), .thread = load_relaxed(&slot->holder),
                                     .other_site = load_relaxed(&slot->released_site) };
 
@@ -556,8 +555,7 @@ static void give_back(struct lido_pool *pool, struct lido_slot *slot, uint64_t g
                 pool_offer(pool, slot, generation);
                 return;
         }
-        if (pool_options(pool)->order == LIDO_ORDER_FIFO)
-                store_relaxed(&slot->order, add_relaxed(&pool->release_order, 1));
+        pool_note_order(pool, slot);
         if (!slot_move(slot, &seen, word_next(seen, SLOT_IDLE))) {
                 pool_decide_marked(pool, slot, generation);
                 return;

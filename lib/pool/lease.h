@@ -16,7 +16,7 @@ struct want {
 
 /* Make a lease of a slot that the caller has claimed, having taken the quota: peek if it must be, write down who has it.
  * Returns: false, with the quota put back, when the object turned out to be dead or doubtful, and has been sent away. Borrower's thread. */
-bool lease_begin(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation, bool had_rested,
+bool lease_begin(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation, enum origin origin,
                  const struct want *want, lido_lease *ret_lease);
 
 /* Claim without waiting. Returns: LIDO_OK; LIDO_EEXHAUSTED; what the gate says. */

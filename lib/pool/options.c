@@ -50,7 +50,7 @@ static const struct option table[] = {
         TIMED(close_timeout, ms, 2 * S, "deadline of a close"),
         TIMED(idle_timeout, ms, 10 * MINUTE, "objects not needed for so long are closed"),
         TIMED(lifetime, ms, 30 * MINUTE, "an object lives at most so long"),
-        COUNTED(lifetime_jitter, "percent", 10, 1, 100, "taken off the lifetime at random"),
+        COUNTED(lifetime_jitter, "percent", 10, 0, 100, "taken off the lifetime at random"),
         COUNTED(max_uses, "leases", LIDO_UNLIMITED, 1, LIDO_UNLIMITED, "leases after which an object is closed"),
         TIMED(rest_after, ms, 1 * S, "idle for so long: peeked before it is lent"),
         TIMED(check_after, ms, 30 * S, "idle for so long: checked before it is lent"),
@@ -113,6 +113,12 @@ static bool is_possible(const struct option *option, int64_t value)
         return (value >= option->least && value <= option->most) || (option->kind == DURATION && value == LIDO_NEVER);
 }
 
+/* Nothing, said out loud because 0 means the default. */
+static bool is_none(const struct option *option, int64_t value)
+{
+        return option->kind == COUNT && option->least == 0 && value == LIDO_NONE;
+}
+
 static int refuse(struct lido_error *error, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 static int refuse(struct lido_error *error, const char *format, ...)
@@ -154,6 +160,8 @@ static size_t put_value(char *text, size_t size, const struct option *option, in
                 length = snprintf(text, size, "%.*s", (int)n, word);
         } else if (option->kind == DURATION && value < 0) {
                 length = snprintf(text, size, "never");
+        } else if (option->kind == COUNT && value == LIDO_NONE) {
+                length = snprintf(text, size, "none");
         } else if (option->kind == COUNT && value == LIDO_UNLIMITED) {
                 length = snprintf(text, size, "unlimited");
         } else if (option->kind == DURATION && strcmp(option->unit, "ms") == 0 && value % MINUTE == 0) {
@@ -223,6 +231,10 @@ static bool take_value(const struct option *option, const char *text, size_t len
                 *ret_value = LIDO_NEVER;
                 return true;
         }
+        if (option->kind == COUNT && equals("none", text, length)) {
+                *ret_value = LIDO_NONE;
+                return true;
+        }
         if (option->kind == COUNT && equals("unlimited", text, length)) {
                 *ret_value = LIDO_UNLIMITED;
                 return true;
@@ -271,7 +283,7 @@ static int take_pair(struct lido_pool_options *options, const char *pair, size_t
                               option->kind == DURATION ? "duration (10min, 500ms, never)"
                               : option->kind == CHOICE ? "choice"
                                                        : "number");
-        if (!is_possible(option, number))
+        if (!is_possible(option, number) && !is_none(option, number))
                 return refuse_range(error, option, number);
         set(options, option, number);
         return LIDO_OK;
@@ -376,6 +388,8 @@ int options_take(struct lido_pool_options *ours, const struct lido_pool_options 
 
                 if (value == 0)
                         set(ours, &table[i], table[i].standard);
+                else if (is_none(&table[i], value))
+                        set(ours, &table[i], 0);
                 else if (!is_possible(&table[i], value))
                         return refuse_range(ret_error, &table[i], value);
         }

@@ -144,7 +144,6 @@ static void set_up(struct lido_pool *pool, const struct lido_factory *factory,
         pool->waitq.served_ns = 0;
         store_relaxed(&pool->waitq.gap_ns, 0);
         store_relaxed(&pool->live, 0);
-        store_relaxed(&pool->guests, 0);
         store_relaxed(&pool->opening, 0);
         store_relaxed(&pool->called, 0);
         store_relaxed(&pool->tried, 0);
@@ -159,7 +158,7 @@ static void set_up(struct lido_pool *pool, const struct lido_factory *factory,
         pool->last_error_ns = 0;
         pool->close_due_ns = CLOCK_NEVER;
         pool->is_freed = 0;
-        pool->has_ended = 0;
+        store_seq_cst(&pool->stage, POOL_RUNNING);
         memset(&pool->kept, 0, sizeof pool->kept);
         list_init(&pool->kept.link);
         pool->kept.random.state = random_seed();
@@ -199,22 +198,38 @@ struct lido_pool *pool_new(const struct lido_factory *factory, const struct lido
         return pool;
 }
 
+/* Nobody is to be told anything any more. A guest counts itself in and then looks at the stage; the stage is set here and
+ * then the guests are counted: one of the two sees the other. Returns: true when the caller is to call the end hook. */
+static bool begin_to_end(struct lido_pool *pool)
+{
+        bool is_over;
+
+        mutex_lock(&pool->waitq.lock);
+        is_over = load_relaxed(&pool->stage) == POOL_RUNNING && (load_seq_cst(&pool->gate) & GATE_CLOSED) &&
+                  load_seq_cst(&pool->live) == 0;
+        if (is_over) {
+                store_seq_cst(&pool->stage, POOL_ENDING);
+                if (load_seq_cst(&pool->guests) > 0) {
+                        store_seq_cst(&pool->stage, POOL_RUNNING); /* the last guest calls again */
+                        is_over = false;
+                }
+        }
+        mutex_unlock(&pool->waitq.lock);
+        return is_over;
+}
+
 bool pool_end_if_over(struct lido_pool *pool)
 {
-        bool calls_end, is_gone;
+        bool is_gone;
 
-        mutex_lock(&pool->waitq.lock);
-        calls_end = !pool->has_ended && (load_relaxed(&pool->gate) & GATE_CLOSED) && load_seq_cst(&pool->live) == 0;
-        if (calls_end)
-                pool->has_ended = 1;
-        mutex_unlock(&pool->waitq.lock);
-        if (calls_end && pool->factory.end)
-                pool->factory.end(pool->factory.context);
-        if (calls_end)
+        if (begin_to_end(pool)) {
+                if (pool->factory.end)
+                        pool->factory.end(pool->factory.context);
+                store_seq_cst(&pool->stage, POOL_ENDED);
                 pool_changed(pool);
-
+        }
         mutex_lock(&pool->waitq.lock);
-        is_gone = pool->has_ended && pool->is_freed == 1 && !load_seq_cst(&pool->called) &&
+        is_gone = load_relaxed(&pool->stage) == POOL_ENDED && pool->is_freed == 1 && !load_seq_cst(&pool->called) &&
                   load_seq_cst(&pool->guests) == 0;
         if (is_gone) {
                 pool->is_freed = 2; /* by this caller, and nobody else */
@@ -323,6 +338,12 @@ struct lido_slot *pool_claim(struct lido_pool *pool, uint64_t *ret_generation, b
         return slots_claim(&pool->slots, ret_generation, ret_had_rested);
 }
 
+void pool_note_order(struct lido_pool *pool, struct lido_slot *slot)
+{
+        if (pool_options(pool)->order == LIDO_ORDER_FIFO)
+                store_relaxed(&slot->order, add_relaxed(&pool->release_order, 1));
+}
+
 void pool_decide(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation, uint64_t marks)
 {
         if (load_seq_cst(&pool->gate) & (GATE_CLOSED | GATE_ORPHANED))
@@ -344,10 +365,18 @@ void pool_decide_marked(struct lido_pool *pool, struct lido_slot *slot, uint64_t
         pool_decide(pool, slot, generation + GENERATION_ONE, marks);
 }
 
+/* Whatever changes so that a try may look again. */
+static void forget_exhaustion(struct lido_pool *pool)
+{
+        if (load_seq_cst(&pool->gate) & (GATE_EXHAUSTED | GATE_SCANNING))
+                and_seq_cst(&pool->gate, ~(GATE_EXHAUSTED | GATE_SCANNING));
+}
+
 void pool_set_max(struct lido_pool *pool, uint32_t max)
 {
         store_seq_cst(&pool->max, max);
         store_seq_cst(&pool->limit, max);
+        forget_exhaustion(pool);
 }
 
 bool pool_reserve(struct lido_pool *pool)
@@ -377,7 +406,7 @@ static void reap(struct lido_pool *pool)
 void pool_notice_idle(struct lido_pool *pool, uint64_t gate)
 {
         if (gate & (GATE_EXHAUSTED | GATE_SCANNING))
-                and_seq_cst(&pool->gate, ~(GATE_EXHAUSTED | GATE_SCANNING));
+                forget_exhaustion(pool);
         if ((gate & GATE_NAPPING) && (and_seq_cst(&pool->gate, ~GATE_NAPPING) & GATE_NAPPING))
                 pool_call_keeper(pool);
         if (gate & (GATE_CLOSED | GATE_ORPHANED))
@@ -409,6 +438,19 @@ void pool_vacate(struct lido_pool *pool, struct lido_slot *slot, uint64_t genera
         slot->is_detached = 0;
         slot_pass_on(slot, generation, SLOT_VACANT);
         sub_seq_cst(&pool->live, 1);
+        forget_exhaustion(pool); /* there is room: a try may ask for an object */
+}
+
+void pool_emit_misuse(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation, struct lido_event *event)
+{
+        pool_enter(pool);
+        if (load_seq_cst(&pool->stage) == POOL_RUNNING && load_relaxed(&slot->pool) == pool &&
+            generation >= load_relaxed(&slot->first_generation)) {
+                event->slot = load_relaxed(&slot->index);
+                add_relaxed(&pool->misused, 1);
+                pool_emit(pool, event);
+        }
+        pool_leave(pool);
 }
 
 void pool_emit(struct lido_pool *pool, struct lido_event *event)

@@ -54,6 +54,9 @@ struct pool_host {
         struct uv_loop_s *loop;                   /* constant while it runs; for watch hooks, never looked into */
 };
 
+/* ENDING: closed, empty, without guests, and the factory's end is being called. ENDED: it has been. */
+enum pool_stage { POOL_RUNNING, POOL_ENDING, POOL_ENDED };
+
 /* Classes of waiters, enum lido_priority. */
 #define PRIORITIES 4
 
@@ -101,7 +104,7 @@ struct lido_pool {
         _Atomic uint32_t is_failing;  /* enum lido_failure + 1 of the latest open; 0: it went well */
         uint64_t close_due_ns;        /* guarded by waitq.lock */
         uint32_t is_freed;            /* guarded by waitq.lock: the embedder has given it back */
-        uint32_t has_ended;           /* guarded by waitq.lock: closed, empty, and its factory's end was called */
+        _Atomic uint32_t stage;       /* enum pool_stage; written under waitq.lock, and to ENDED by who made it ENDING */
 
         /* Counters; relaxed, written in slow paths. */
         _Atomic uint64_t waited, timed_out, canceled, refused, shed, opened, open_failed, checked, was_reset, misused, leaked;
@@ -180,6 +183,9 @@ void pool_send(struct lido_pool *pool, struct lido_slot *slot);
 /* Claim an idle or rested slot in the pool's order. Returns: the slot, a lease of *ret_generation; NULL: none. */
 struct lido_slot *pool_claim(struct lido_pool *pool, uint64_t *ret_generation, bool *ret_had_rested);
 
+/* In a FIFO pool, note when the slot was given back. The caller owns it. */
+void pool_note_order(struct lido_pool *pool, struct lido_slot *slot);
+
 /* Decide about a slot that the caller owns as a lease of `generation`, and that had these marks when it came: close it,
  * check it, or offer it to the line. Threads: any, no lock held. */
 void pool_decide(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation, uint64_t marks);
@@ -207,6 +213,10 @@ void pool_vacate(struct lido_pool *pool, struct lido_slot *slot, uint64_t genera
 
 /* Tell the embedder. `event` has type and details; the pool's own fields are filled in here. No lock held. */
 void pool_emit(struct lido_pool *pool, struct lido_event *event);
+
+/* As pool_emit, counted as misuse, for an event about a lease or op of `generation` on a slot that may since belong to another
+ * pool, or to none: then nobody is told, for there is nobody to tell. */
+void pool_emit_misuse(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation, struct lido_event *event);
 
 /* Add a duration to a histogram of the pool. */
 void pool_record(_Atomic uint64_t *sum_ns, _Atomic uint64_t *max_ns, _Atomic uint64_t *bucket, uint64_t ns);

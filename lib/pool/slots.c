@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/random.h"
+#include "base/thread.h"
 
 #define TO(state) (1u << SLOT_##state)
 
@@ -25,10 +26,15 @@ uint64_t slot_pass_on(struct lido_slot *slot, uint64_t generation, enum slot_sta
 {
         uint64_t seen = load_relaxed(&slot->word);
 
-        do
+        for (;;) {
                 debug_assert(word_generation(seen) == generation);
-        while (!slot_move(slot, &seen, word_make(generation + GENERATION_ONE, to)));
-        return seen & MARKS;
+                if (seen & MARK_INTERRUPTING) { /* the hook is at work on the object, and does not block */
+                        thread_yield();
+                        seen = load_acquire(&slot->word);
+                } else if (slot_move(slot, &seen, word_make(generation + GENERATION_ONE, to))) {
+                        return seen & MARKS;
+                }
+        }
 }
 
 bool slot_mark(struct lido_slot *slot, uint64_t generation, enum slot_state state, uint64_t marks)
@@ -63,8 +69,8 @@ static void slot_join(struct lido_slot *slot, struct lido_pool *pool, uint32_t i
         uint64_t next = word == 0 ? word_make((random >> 24) << GENERATION_SHIFT, SLOT_VACANT) : word_next(word, SLOT_VACANT);
 
         store_relaxed(&slot->pool, pool);
-        slot->index = index;
-        slot->first_generation = word_generation(next);
+        store_relaxed(&slot->index, index);
+        store_relaxed(&slot->first_generation, word_generation(next));
         store_relaxed(&slot->seen_word, 0);
         store_relaxed(&slot->object, NULL);
         store_relaxed(&slot->site, NULL);

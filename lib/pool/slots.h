@@ -119,11 +119,11 @@ struct lido_slot {
         _Atomic(const char *) tag;             /* on whose behalf; likewise */
         _Atomic uint64_t leases;               /* how often it was lent, ever; likewise */
         _Atomic uint32_t holder;               /* thread that acquired it last; likewise */
-        uint32_t index;                        /* constant while it belongs to a pool */
+        _Atomic uint32_t index;                /* constant while it belongs to a pool */
 
         /* From here on touched once in a while: upkeep and waiting. */
         struct letter letter __attribute__((aligned(64))); /* owner of the slot: on its way to the keeper */
-        uint64_t first_generation;  /* constant while it belongs to a pool: leases before it are another pool's */
+        _Atomic uint64_t first_generation; /* constant while it belongs to a pool: leases before it are another pool's */
         _Atomic uint64_t life;      /* owner writes: the ticket of its open, which names it in a lido_handle */
         _Atomic uint64_t born_ns;   /* owner writes: when the object was opened */
         _Atomic uint64_t acquired_ns; /* owner writes, where the pool keeps time: when it was acquired */
@@ -132,7 +132,7 @@ struct lido_slot {
         uint64_t contended_ns;      /* owner: when it was given back last while somebody waited */
         _Atomic uint64_t order;     /* owner writes: place in the order of releases, for FIFO pools */
         _Atomic uint64_t op_due_ns; /* owner writes: deadline of its op */
-        uint64_t op_began_ns;       /* owner */
+        _Atomic uint64_t op_began_ns; /* owner writes */
         _Atomic uint32_t retire_reason; /* enum lido_close_reason, written before MARK_RETIRE */
         int status;                 /* owner: how its op was answered */
         uint8_t failure;            /* owner: enum lido_failure, when its open failed */

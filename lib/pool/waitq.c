@@ -184,7 +184,7 @@ static void tell_shed(struct lido_pool *pool, struct wakes *wakes)
 /* ---- serving ---------------------------------------------------------------------------------------------- */
 
 /* Give a slot that the caller owns to the one whose turn it is. Returns: false when nobody wants it. */
-static bool waitq_give(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation, bool had_rested,
+static bool waitq_give(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation, enum origin origin,
                        struct wakes *wakes, bool *ret_serve) REQUIRES(pool->waitq.lock)
 {
         struct pool_waiter *w;
@@ -199,7 +199,7 @@ static bool waitq_give(struct lido_pool *pool, struct lido_slot *slot, uint64_t 
                         *ret_serve = true;
                 w->slot = slot;
                 w->generation = generation;
-                w->had_rested = had_rested;
+                w->origin = origin;
                 if (settle(w, WAITER_GIVEN, wakes)) {
                         note_served(pool, began_ns, clock_now_ns());
                         return true;
@@ -210,10 +210,11 @@ static bool waitq_give(struct lido_pool *pool, struct lido_slot *slot, uint64_t 
 }
 
 /* Let a slot that the caller owns fall idle. Returns: false when it has been marked and is still the caller's. */
-static bool fall_idle(struct lido_slot *slot, uint64_t generation)
+static bool fall_idle(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation)
 {
         uint64_t seen = word_make(generation, SLOT_LEASED);
 
+        pool_note_order(pool, slot);
         return slot_move(slot, &seen, word_next(seen, SLOT_IDLE));
 }
 
@@ -222,12 +223,21 @@ static bool may_serve(struct lido_pool *pool) REQUIRES(pool->waitq.lock)
         return oldest(pool) && !(load_seq_cst(&pool->gate) & GATE_PAUSED);
 }
 
+/* A slot fell idle under the lock, with nobody in line. */
+static void notice_idle(struct lido_pool *pool)
+{
+        uint64_t gate = load_seq_cst(&pool->gate);
+
+        if (gate & (GATE_EXHAUSTED | GATE_SCANNING | GATE_NAPPING | GATE_CLOSED))
+                pool_notice_idle(pool, gate & ~GATE_COUNT);
+}
+
 void waitq_serve(struct lido_pool *pool)
 {
         struct wakes wakes = { .count = 0 };
         struct lido_slot *marked = NULL;
         uint64_t generation;
-        bool is_more, had_rested, again = false;
+        bool is_more, had_rested, fell_idle = false, again = false;
 
         do {
                 is_more = false;
@@ -237,9 +247,10 @@ void waitq_serve(struct lido_pool *pool)
 
                         if (!slot)
                                 break;
-                        if (!waitq_give(pool, slot, generation, had_rested, &wakes, &again) &&
-                            !fall_idle(slot, generation)) {
-                                marked = slot;
+                        if (!waitq_give(pool, slot, generation, had_rested ? FROM_REST : FROM_IDLE, &wakes, &again)) {
+                                if (!fall_idle(pool, slot, generation))
+                                        marked = slot;
+                                fell_idle = true;
                                 break;
                         }
                         is_more = is_full(&wakes);
@@ -249,6 +260,8 @@ void waitq_serve(struct lido_pool *pool)
         } while (is_more);
         if (marked)
                 pool_decide_marked(pool, marked, generation);
+        else if (fell_idle)
+                notice_idle(pool);
 }
 
 void pool_offer(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation)
@@ -266,8 +279,8 @@ void pool_offer(struct lido_pool *pool, struct lido_slot *slot, uint64_t generat
         if (gate & (GATE_CLOSED | GATE_ORPHANED))
                 is_mine = true;
         else if (((gate & GATE_PAUSED) || is_full(&wakes) ||
-                  !waitq_give(pool, slot, generation, false, &wakes, &must_serve)) &&
-                 !fall_idle(slot, generation))
+                  !waitq_give(pool, slot, generation, FROM_HAND, &wakes, &must_serve)) &&
+                 !fall_idle(pool, slot, generation))
                 is_mine = true;
         mutex_unlock(&pool->waitq.lock);
         tell_shed(pool, &wakes);
@@ -276,9 +289,7 @@ void pool_offer(struct lido_pool *pool, struct lido_slot *slot, uint64_t generat
                 pool_decide_marked(pool, slot, generation);
         if (must_serve)
                 waitq_serve(pool);
-        gate = load_seq_cst(&pool->gate);
-        if (gate & (GATE_EXHAUSTED | GATE_SCANNING | GATE_NAPPING))
-                pool_notice_idle(pool, gate & ~GATE_COUNT);
+        notice_idle(pool);
 }
 
 void waitq_poke(struct lido_pool *pool)
@@ -341,13 +352,13 @@ static bool is_deadlocked(struct lido_pool *pool) REQUIRES(pool->waitq.lock)
         return true;
 }
 
-static int refusal(struct lido_pool *pool, uint64_t gate)
+static int refusal(struct lido_pool *pool, const struct pool_waiter *w, uint64_t gate)
 {
         if (gate & (GATE_CLOSED | GATE_ORPHANED))
                 return LIDO_ECLOSED;
         if (gate & GATE_REJECTING)
                 return LIDO_EPAUSED;
-        if ((gate & GATE_COUNT) >= pool_options(pool)->queue_limit)
+        if (!w->is_front && (gate & GATE_COUNT) >= pool_options(pool)->queue_limit)
                 return LIDO_EQUEUEFULL;
         if (pool_options(pool)->fail_fast && load_relaxed(&pool->is_failing) &&
             load_seq_cst(&pool->live) <= load_seq_cst(&pool->opening))
@@ -375,7 +386,7 @@ int waitq_join(struct lido_pool *pool, struct pool_waiter *w)
         int rc;
 
         mutex_lock(&pool->waitq.lock);
-        rc = refusal(pool, load_seq_cst(&pool->gate));
+        rc = w->is_canceled ? LIDO_ECANCELED : refusal(pool, w, load_seq_cst(&pool->gate));
         if (rc == LIDO_OK) {
                 link_waiter(pool, w);
                 if (w->is_nested && is_deadlocked(pool)) {
@@ -390,6 +401,28 @@ int waitq_join(struct lido_pool *pool, struct pool_waiter *w)
                 }
         }
         mutex_unlock(&pool->waitq.lock);
+        return rc;
+}
+
+int waitq_cancel(struct lido_pool *pool, struct pool_waiter *w)
+{
+        bool must_serve = false, is_settled = false;
+        int rc = LIDO_OK;
+
+        mutex_lock(&pool->waitq.lock);
+        if (list_is_linked(&w->waiter.link)) {
+                is_settled = waiter_settle(&w->waiter, WAITER_CANCELED);
+                must_serve = is_settled && unlink_waiter(pool, w);
+        }
+        if (!is_settled && waiter_is_settled(&w->waiter))
+                rc = LIDO_EBUSY;
+        else if (!is_settled)
+                w->is_canceled = true; /* it is on its way into the line, and will be refused there */
+        mutex_unlock(&pool->waitq.lock);
+        if (is_settled)
+                w->waiter.notify(&w->waiter);
+        if (must_serve)
+                waitq_serve(pool);
         return rc;
 }
 

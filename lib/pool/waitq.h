@@ -35,12 +35,16 @@
 #include "base/waiter.h"
 #include "pool/pool.h"
 
+/* Where a slot comes from: from another borrower's hand, or from where it lay idle or at rest, and may have died. */
+enum origin { FROM_HAND, FROM_IDLE, FROM_REST };
+
 struct pool_waiter {
         struct waiter waiter;     /* link is guarded by waitq.lock */
         struct lido_pool *pool;   /* constant */
         struct lido_slot *slot;   /* written before GIVEN is settled, read after */
         uint64_t generation;      /* likewise */
-        bool had_rested;          /* likewise: to be peeked before use */
+        enum origin origin;       /* likewise: whether to look at it before use */
+        bool is_canceled;         /* guarded by waitq.lock: cancelled before it was in line */
         bool is_poked;            /* guarded by waitq.lock */
         struct heap_node timed;   /* guarded by waitq.lock: when the keeper is to time it out */
         uint64_t keeper_due_ns;   /* constant: CLOCK_NEVER for those who keep their deadline themselves */
@@ -53,7 +57,7 @@ struct pool_waiter {
         bool is_nested;           /* constant: its thread holds a lease of this pool */
 };
 
-/* Stand in line. Returns: LIDO_OK; LIDO_ECLOSED, LIDO_EPAUSED, LIDO_EQUEUEFULL, LIDO_EUNAVAIL, LIDO_EDEADLK and the waiter is
+/* Stand in line. Returns: LIDO_OK; LIDO_ECLOSED, LIDO_EPAUSED, LIDO_EQUEUEFULL, LIDO_EUNAVAIL, LIDO_EDEADLK, LIDO_ECANCELED and the waiter is
  * not in it. On LIDO_OK the caller calls waitq_serve next: the line may be waiting for nothing. */
 int waitq_join(struct lido_pool *pool, struct pool_waiter *w);
 
@@ -65,6 +69,9 @@ void waitq_look(struct lido_pool *pool, struct pool_waiter *w);
 
 /* The waiter has settled its own outcome: get it out of the line, wherever it is. */
 void waitq_leave(struct lido_pool *pool, struct pool_waiter *w);
+
+/* Cancel a request, whose outcome `notify` tells. Returns: LIDO_OK; LIDO_EBUSY when another outcome was first. Threads: any. */
+int waitq_cancel(struct lido_pool *pool, struct pool_waiter *w);
 
 /* Since when the one waits who has waited longest; CLOCK_NEVER: nobody waits. Threads: any. */
 uint64_t waitq_oldest_ns(struct lido_pool *pool);

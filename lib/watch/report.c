@@ -121,7 +121,7 @@ static void put_slot(struct line *line, struct lido_pool *pool, struct lido_slot
         const char *site = load_relaxed(&slot->site), *tag = load_relaxed(&slot->tag);
 
         put(line, "  slot ");
-        put_number(line, slot->index);
+        put_number(line, load_relaxed(&slot->index));
         put(line, " ");
         put(line, state_name[word_state(word)]);
         put(line, " leases ");
