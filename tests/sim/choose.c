@@ -254,6 +254,8 @@ int choose_who(bool clock)
                 ready = sched.ready;
         }
         usual = who = next_in_turn(ready);
+        if (sched.calm)
+                return usual;
         switch (sched.strategy.kind) {
         case SIM_RANDOM:
                 who = who_random(ready, clock);
@@ -277,6 +279,8 @@ int choose_who(bool clock)
 
 int64_t choose_quantum(int who)
 {
+        if (sched.calm)
+                return FOREVER;
         switch (sched.strategy.kind) {
         case SIM_RANDOM:
                 return choice.mean == 1 ? 1 : 1 + below(2 * choice.mean);
@@ -306,7 +310,7 @@ unsigned sim_choose(enum sim_choice_kind kind, unsigned count)
 {
         unsigned taken = 0;
 
-        if (count <= 1)
+        if (count <= 1 || sched.calm)
                 return 0;
         switch (sched.strategy.kind) {
         case SIM_EXHAUSTIVE:

@@ -28,7 +28,7 @@ static struct {
 static void note(struct sim_site *site, const volatile void *address, const char *what, uint64_t value)
 {
         site->hits++;
-        if (sched.strategy.trace)
+        if (sched.strategy.trace && !sched.alone)
                 trace_step(site, address, what, value);
 }
 

@@ -190,13 +190,13 @@ static uint32_t choose_store(struct location *location, int order)
 
 static void trace(const struct sim_site *site, const volatile void *address, const char *result, uint64_t value)
 {
-        if (sched.strategy.trace)
+        if (sched.strategy.trace && !sched.alone)
                 trace_step(site, address, result, value);
 }
 
 uint64_t sim_load(struct sim_site *site, const volatile void *address, size_t size)
 {
-        struct location *location = memory.weak ? locate(address, size) : NULL;
+        struct location *location = memory.weak && !sched.alone ? locate(address, size) : NULL;
         uint64_t value;
 
         site->hits++;
@@ -215,7 +215,7 @@ uint64_t sim_load(struct sim_site *site, const volatile void *address, size_t si
 
 void sim_store(struct sim_site *site, volatile void *address, size_t size, uint64_t value)
 {
-        struct location *location = memory.weak ? locate(address, size) : NULL;
+        struct location *location = memory.weak && !sched.alone ? locate(address, size) : NULL;
 
         site->hits++;
         trace(site, address, site->mutation == SIM_DROPPED ? "dropped " : "", value);
@@ -229,7 +229,7 @@ void sim_store(struct sim_site *site, volatile void *address, size_t size, uint6
 /* A compare-and-swap that fails is a relaxed load, and may see an old value as one. */
 bool sim_cas(struct sim_site *site, volatile void *address, size_t size, uint64_t *seen, uint64_t value)
 {
-        struct location *location = memory.weak ? locate(address, size) : NULL;
+        struct location *location = memory.weak && !sched.alone ? locate(address, size) : NULL;
         uint64_t newest = read_plain(address, size);
 
         site->hits++;
@@ -264,7 +264,7 @@ bool sim_cas(struct sim_site *site, volatile void *address, size_t size, uint64_
 
 uint64_t sim_rmw(struct sim_site *site, volatile void *address, size_t size, uint64_t operand)
 {
-        struct location *location = memory.weak ? locate(address, size) : NULL;
+        struct location *location = memory.weak && !sched.alone ? locate(address, size) : NULL;
         uint64_t old = read_plain(address, size), value = 0;
 
         site->hits++;
@@ -325,7 +325,7 @@ void memory_joined(int child, int parent)
 
 void memory_locked(const void *mutex)
 {
-        struct location *location = memory.weak ? locate(mutex, 0) : NULL;
+        struct location *location = memory.weak && !sched.alone ? locate(mutex, 0) : NULL;
 
         if (location)
                 read_message(location, location->newest, SIM_ACQUIRE);
@@ -333,7 +333,7 @@ void memory_locked(const void *mutex)
 
 void memory_unlocked(const void *mutex)
 {
-        struct location *location = memory.weak ? locate(mutex, 0) : NULL;
+        struct location *location = memory.weak && !sched.alone ? locate(mutex, 0) : NULL;
 
         if (location)
                 write_message(location, 0, SIM_RELEASE, false);

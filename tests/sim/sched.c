@@ -173,8 +173,11 @@ static void reschedule(void)
                 if (!sched.ready) {
                         if (all_done())
                                 go_to_driver();
-                        if (sched.quiet)
+                        if (sched.quiet) {
+                                sched.alone = true;
                                 sched.quiet(sched.quiet_context);
+                                sched.alone = false;
+                        }
                         if (sched.ready)
                                 continue;
                         if (!sched_clock_can_run())
@@ -346,6 +349,11 @@ void sim_together(void)
         sched_ask_soon();
 }
 
+void sim_calm(void)
+{
+        sched.calm = true;
+}
+
 void sim_on_quiet(void (*quiet)(void *), void *context)
 {
         sched.quiet = quiet;
@@ -394,7 +402,7 @@ struct sim_result sim_run(const struct sim_strategy *strategy, uint64_t seed, vo
         sched.ready = sched.spun = 0;
         sched.count = 0;
         sched.current = 0;
-        sched.alone = false;
+        sched.alone = sched.calm = false;
         sched.stale_left = strategy->stale;
         sched.spurious_left = 1;
         sched.quiet = NULL;

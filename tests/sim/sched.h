@@ -35,7 +35,7 @@ struct scheduler {
         uint32_t spun;    /* of these, the ones that asked to let others go first */
         int count;        /* coroutines */
         int current;
-        bool alone;
+        bool alone, calm;
         unsigned stale_left, spurious_left;
         void (*quiet)(void *);
         void *quiet_context;

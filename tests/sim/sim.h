@@ -92,6 +92,9 @@ void sim_deadline(uint64_t deadline_ns);
 void sim_alone(void);
 void sim_together(void);
 
+/* From here on only the usual choices are made: what follows is not what the run is about. */
+void sim_calm(void);
+
 /* Called whenever nobody can run and time is about to go on; and in which nobody switches. */
 void sim_on_quiet(void (*quiet)(void *), void *context);
 
@@ -103,6 +106,9 @@ unsigned sim_locks(void);
 
 /* Is this coroutine asleep in park_wait or sim_sleep? */
 bool sim_is_asleep(int number);
+
+/* A word of memory as it is now, whatever the calling coroutine may see of it; no switching point. */
+#define SIM_PEEK(p) atomic_load_explicit(p, memory_order_relaxed)
 
 /* A line in the trace. */
 void sim_note(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -1,0 +1,509 @@
+#include "sim/face.h"
+
+#include "sim/world.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "lido/pool.h"
+#include "pool/waitq.h"
+#include "sim/factory.h"
+#include "sim/service.h"
+
+#define HELD 4 /* leases that one thread holds at once at most */
+#define LONG_MS 100000
+
+struct held {
+        lido_lease lease;
+        struct object *object;
+};
+
+struct borrower {
+        int index;
+        int coroutine;
+        struct held held[HELD];
+        unsigned holds;
+        struct held last; /* the lease that ended last */
+        bool has_paused;
+};
+
+static struct world {
+        const struct program *program;
+        struct lido_service service;
+        struct factory factory;
+        struct lido_pool *pool;
+        struct borrower borrower[PROGRAM_THREADS];
+        bool is_closing, is_paused;
+        /* one lease that several may release */
+        bool is_shared, was_shared_returned;
+        struct held shared;
+        unsigned shared_returns;
+        struct world_day day;
+} world;
+
+/* ---- the laws -------------------------------------------------------------------------------------------- */
+
+/* Nobody can go on, and time is about to: nothing that could be done may have been left undone. */
+static void check_quiet(void *context)
+{
+        struct lido_pool *pool = world.pool;
+
+        (void)context;
+        if (!pool || world.factory.ended)
+                return;
+        slots_check(pool, true);
+        if (world.is_paused || world.is_closing || waitq_length(pool) == 0)
+                return;
+        if (SIM_PEEK(&pool->live) < SIM_PEEK(&pool->max) && SIM_PEEK(&pool->opening) == 0 &&
+            world.service.due_ns == CLOCK_NEVER)
+                sim_fail("somebody waits, there is room, and the keeper sleeps for ever");
+}
+
+/* Those who sleep in line now, to be compared with those who still do when somebody else was served. */
+struct line {
+        unsigned count;
+        struct pool_waiter *waiter[8];
+        uint32_t thread[8];
+};
+
+static bool sleeps_in_line(const struct pool_waiter *w)
+{
+        return !w->waiter.notify && SIM_PEEK(&((struct pool_waiter *)(uintptr_t)w)->waiter.state) < WAITER_GIVEN &&
+               sim_is_asleep((int)w->thread - 1);
+}
+
+static void look_at_line(struct line *ret_line)
+{
+        ret_line->count = 0;
+        list_for_each (link, &world.pool->waitq.line) {
+                struct pool_waiter *w = list_entry(link, struct pool_waiter, waiter.link);
+
+                if (ret_line->count < 8 && sleeps_in_line(w)) {
+                        ret_line->waiter[ret_line->count] = w;
+                        ret_line->thread[ret_line->count++] = w->thread;
+                }
+        }
+}
+
+static void nobody_was_overtaken(const struct line *before, int by)
+{
+        list_for_each (link, &world.pool->waitq.line) {
+                struct pool_waiter *w = list_entry(link, struct pool_waiter, waiter.link);
+
+                for (unsigned i = 0; i < before->count; i++)
+                        if (before->waiter[i] == w && before->thread[i] == w->thread && sleeps_in_line(w))
+                                sim_fail("%s has overtaken %s", sim_name(by), sim_name((int)w->thread - 1));
+        }
+}
+
+/* ---- borrowing ------------------------------------------------------------------------------------------- */
+
+static void got(struct borrower *b, lido_lease lease)
+{
+        struct object *object = lido_object(lease);
+
+        if (!object)
+                sim_fail("a lease that has just been given is not valid");
+        factory_taken(object, b->coroutine);
+        sim_note("%s has object %d", sim_name(b->coroutine), object->number);
+        b->held[b->holds++] = (struct held){ lease, object };
+        world.day.acquired++;
+}
+
+static bool is_expected(int rc)
+{
+        switch (rc) {
+        case LIDO_ECLOSED:
+                return world.is_closing;
+        case LIDO_EQUEUEFULL:
+                return world.program->queue_limit != UINT32_MAX;
+        case LIDO_EPERMANENT:
+                return world.factory.failed > 0;
+        default:
+                return false;
+        }
+}
+
+static void acquire(struct borrower *b, uint32_t us)
+{
+        bool is_strict = world.program->overtake_us < 0 && !world.is_paused;
+        uint64_t began = sim_now(), deadline, now;
+        struct line before;
+        lido_lease lease;
+        int rc;
+
+        if (b->holds == HELD)
+                return;
+        if (us == 0 && (b->holds > 0 || b->has_paused))
+                us = 1000; /* for ever would be for ever */
+        deadline = us ? began + us * NS_PER_US : CLOCK_NEVER;
+        look_at_line(&before);
+        sim_deadline(deadline);
+        rc = lido_acquire_at(world.pool, us ? us / 1000 : LIDO_NEVER, &lease, "world");
+        sim_deadline(CLOCK_NEVER);
+        now = sim_now();
+        sim_note("%s: acquire says %s", sim_name(b->coroutine), lido_err_name(rc));
+        if (deadline != CLOCK_NEVER && now > deadline)
+                sim_fail("an acquire returns %llu ns after its deadline", (unsigned long long)(now - deadline));
+        if (rc == LIDO_OK) {
+                if (is_strict && !world.is_paused)
+                        nobody_was_overtaken(&before, b->coroutine);
+                got(b, lease);
+        } else if (rc == LIDO_ETIMEDOUT) {
+                world.day.timed_out++;
+                if (now < deadline)
+                        sim_fail("an acquire times out %llu ns early", (unsigned long long)(deadline - now));
+        } else if (!is_expected(rc)) {
+                sim_fail("acquire says %s", lido_err_name(rc));
+        }
+}
+
+/* Words of slots that are idle, to see whether one was idle all the time. */
+static unsigned idle_words(uint64_t *words)
+{
+        unsigned count = 0;
+
+        for (uint32_t i = 0; i < CHUNK_SLOTS; i++) {
+                uint64_t word = SIM_PEEK(&slots_at(&world.pool->slots, i)->word);
+
+                words[i] = word_state(word) == SLOT_IDLE ? word : 0;
+                count += words[i] != 0;
+        }
+        return count;
+}
+
+static void try_acquire(struct borrower *b, bool is_exact)
+{
+        uint64_t before[CHUNK_SLOTS], after[CHUNK_SLOTS];
+        bool was_paused = world.is_paused;
+        lido_lease lease;
+        int rc;
+
+        if (b->holds == HELD)
+                return;
+        sim_alone();
+        idle_words(before);
+        sim_together();
+        rc = lido_try_acquire_at(world.pool, &lease, "world");
+        sim_note("%s: try says %s", sim_name(b->coroutine), lido_err_name(rc));
+        if (rc == LIDO_OK) {
+                got(b, lease);
+                return;
+        }
+        if (rc == LIDO_EEXHAUSTED && is_exact && !was_paused && !world.is_paused) {
+                sim_alone();
+                idle_words(after);
+                sim_together();
+                for (uint32_t i = 0; i < CHUNK_SLOTS; i++)
+                        if (before[i] && before[i] == after[i])
+                                sim_fail("a try finds nothing, though slot %u was idle all the time", i);
+        }
+        if (rc != LIDO_EEXHAUSTED && rc != LIDO_EPAUSED && !is_expected(rc))
+                sim_fail("try says %s", lido_err_name(rc));
+}
+
+static bool is_misuse(int rc)
+{
+        return rc == LIDO_EDOUBLE || rc == LIDO_ESTALE || rc == LIDO_EREVOKED;
+}
+
+/* The outcome of ending a lease that may have been shared. */
+static void ended(struct borrower *b, const struct held *held, int rc)
+{
+        sim_note("%s: release says %s", sim_name(b->coroutine), lido_err_name(rc));
+        b->last = *held;
+        if (world.is_shared && held->lease.slot == world.shared.lease.slot &&
+            held->lease.generation == world.shared.lease.generation) {
+                world.shared_returns += rc == LIDO_OK;
+                if (rc != LIDO_OK && !is_misuse(rc))
+                        sim_fail("release says %s", lido_err_name(rc));
+                return;
+        }
+        if (rc != LIDO_OK)
+                sim_fail("release says %s", lido_err_name(rc));
+        if (lido_object(held->lease) != NULL)
+                sim_fail("a lease that has ended is still valid");
+}
+
+static void end_lease(struct borrower *b, int op)
+{
+        struct held held;
+        void *object;
+        int rc;
+
+        if (b->holds == 0)
+                return;
+        held = b->held[--b->holds];
+        if (!held.object->is_contested && lido_object(held.lease) != held.object)
+                sim_fail("a lease that is held is not valid");
+        factory_returned(held.object, held.object->is_contested ? held.object->holder : b->coroutine);
+        if (op == OP_DISCARD) {
+                rc = lido_discard_at(held.lease, "world");
+        } else if (op == OP_DETACH) {
+                /* the factory forgets it at once, the pool a little later */
+                rc = lido_detach_at(held.lease, &object, "world");
+                if (rc == LIDO_OK) {
+                        if (object != held.object)
+                                sim_fail("what is detached is another object");
+                        held.object->state = OBJECT_DETACHED;
+                        world.factory.alive--;
+                }
+        } else {
+                rc = lido_release_at(held.lease, "world");
+        }
+        ended(b, &held, rc);
+}
+
+/* ---- the operations -------------------------------------------------------------------------------------- */
+
+static void release_stale(struct borrower *b)
+{
+        int rc;
+
+        if (!b->last.object)
+                return;
+        rc = lido_release_at(b->last.lease, "again");
+        sim_note("%s: second release says %s", sim_name(b->coroutine), lido_err_name(rc));
+        if (!is_misuse(rc) && !(world.is_shared && b->last.lease.slot == world.shared.lease.slot &&
+                                b->last.lease.generation == world.shared.lease.generation))
+                sim_fail("a second release says %s", lido_err_name(rc));
+        if (rc == LIDO_OK)
+                world.shared_returns++;
+}
+
+static void share(struct borrower *b)
+{
+        if (world.is_shared || b->holds == 0)
+                return;
+        world.is_shared = true;
+        world.shared = b->held[b->holds - 1];
+        world.shared.object->is_contested = true;
+}
+
+static void steal(struct borrower *b)
+{
+        struct held held = world.shared;
+        int rc;
+
+        if (!world.is_shared)
+                return;
+        if (held.object->is_contested)
+                held.object->holder = NOBODY;
+        rc = lido_release_at(held.lease, "thief");
+        sim_note("%s: stealing says %s", sim_name(b->coroutine), lido_err_name(rc));
+        if (rc != LIDO_OK && !is_misuse(rc))
+                sim_fail("a release by a second thread says %s", lido_err_name(rc));
+        world.shared_returns += rc == LIDO_OK;
+}
+
+static void find_fault(bool is_dead)
+{
+        for (int i = 0; i < FACTORY_OBJECTS; i++) {
+                struct object *object = &world.factory.object[i];
+
+                if (object->is_watched) {
+                        lido_handle handle = object->handle;
+
+                        if (is_dead)
+                                lido_handle_broken(handle, "found dead");
+                        else
+                                lido_handle_suspect(handle, "doubted");
+                        return;
+                }
+        }
+}
+
+static void resize(uint32_t max)
+{
+        int rc;
+
+        if (max < world.program->min)
+                return;
+        if (max > world.factory.most)
+                world.factory.most = max;
+        rc = lido_pool_resize(world.pool, max);
+        if (rc != LIDO_OK && !(rc == LIDO_ECLOSED && world.is_closing))
+                sim_fail("resize says %s", lido_err_name(rc));
+}
+
+static void run_step(struct borrower *b, const struct step *step)
+{
+        switch (step->op) {
+        case OP_ACQUIRE:
+                acquire(b, step->argument);
+                break;
+        case OP_TRY:
+                try_acquire(b, true);
+                break;
+        case OP_RELEASE:
+        case OP_DISCARD:
+        case OP_DETACH:
+                end_lease(b, step->op);
+                break;
+        case OP_HOLD:
+                sim_sleep(sim_now() + step->argument * NS_PER_US);
+                break;
+        case OP_STALE:
+                release_stale(b);
+                break;
+        case OP_SHARE:
+                share(b);
+                break;
+        case OP_STEAL:
+                steal(b);
+                break;
+        case OP_RESIZE:
+                resize(step->argument);
+                break;
+        case OP_BROKEN:
+                find_fault(true);
+                break;
+        case OP_SUSPECT:
+                find_fault(false);
+                break;
+        case OP_CLOSE:
+                world.is_closing = true;
+                lido_pool_close(world.pool, step->argument / 1000);
+                break;
+        default:
+                break;
+        }
+}
+
+static void borrow(void *context)
+{
+        struct borrower *b = context;
+
+        for (int i = 0; i < PROGRAM_OPS; i++) {
+                const struct step *step = &world.program->step[b->index][i];
+
+                if (step->op == OP_NOTHING)
+                        continue;
+                sim_note("%s: %s %u", sim_name(b->coroutine), program_op_name(step->op), step->argument);
+                run_step(b, step);
+        }
+        while (b->holds)
+                end_lease(b, OP_RELEASE);
+}
+
+/* ---- from beginning to end ------------------------------------------------------------------------------- */
+
+static int64_t or_never(uint32_t ms)
+{
+        return ms ? ms : LIDO_NEVER;
+}
+
+static struct lido_pool_options options_of(const struct program *p)
+{
+        struct lido_pool_options options = LIDO_POOL_OPTIONS_INIT;
+
+        options.name = "model";
+        options.max = p->max;
+        options.min = p->min;
+        options.min_idle = p->min_idle;
+        options.open_limit = p->open_limit;
+        options.overtake_us = p->overtake_us;
+        options.order = (int)p->order;
+        options.queue_limit = p->queue_limit;
+        options.max_uses = p->max_uses;
+        options.idle_timeout_ms = or_never(p->idle_ms);
+        options.lifetime_ms = or_never(p->lifetime_ms);
+        options.rest_after_ms = or_never(p->rest_ms);
+        options.check_after_ms = or_never(p->check_after_ms);
+        options.check_interval_ms = or_never(p->check_interval_ms);
+        options.backoff_min_ms = 1;
+        options.backoff_max_ms = 4;
+        return options;
+}
+
+/* The pool as the program finds it, with `filled` objects idle. Nobody else runs. */
+static void set_up(void)
+{
+        const struct program *program = world.program;
+        struct lido_pool_options options = options_of(program);
+        lido_lease lease[16];
+        int rc;
+
+        service_init(&world.service);
+        factory_init(&world.factory, program);
+        world.factory.at_once = true;
+        rc = lido_pool_open(&world.pool, &world.service, &world.factory.hooks, &options);
+        if (rc != LIDO_OK)
+                sim_fail("lido_pool_open says %s", lido_err_name(rc));
+        for (uint32_t i = 0; i < program->filled; i++)
+                while (lido_try_acquire(world.pool, &lease[i]) != LIDO_OK)
+                        keeper_turn(&world.service.keeper, sim_now());
+        for (uint32_t i = 0; i < program->filled; i++)
+                lido_release(lease[i]);
+        if (program->filled)
+                keeper_turn(&world.service.keeper, sim_now());
+        world.factory.at_once = false;
+}
+
+static void check_books(void)
+{
+        unsigned open = 0;
+
+        if (!world.factory.ended)
+                sim_fail("the pool has ended, the factory has not");
+        for (int i = 0; i < FACTORY_OBJECTS; i++) {
+                const struct object *object = &world.factory.object[i];
+
+                open += object->state == OBJECT_OPEN || object->state == OBJECT_CLOSING;
+                if (object->is_watched)
+                        sim_fail("object %d is still watched at the end", object->number);
+        }
+        if (open || world.factory.alive)
+                sim_fail("%u objects were never closed", open);
+        if (world.is_shared && world.shared_returns > 1)
+                sim_fail("a lease was released %u times", world.shared_returns);
+}
+
+static void tear_down(void)
+{
+        int rc;
+
+        world.is_closing = true;
+        lido_pool_close(world.pool, LIDO_NEVER);
+        rc = lido_pool_drain(world.pool, LONG_MS);
+        if (rc != LIDO_OK)
+                sim_fail("when all leases are back, drain says %s", lido_err_name(rc));
+        lido_pool_free(world.pool);
+        world.pool = NULL;
+        sim_sleep(sim_now() + NS_PER_MS);
+        check_books();
+}
+
+static void live(void *context)
+{
+        static const char *const names[] = { "A", "B", "C", "D", "E", "F" };
+
+        (void)context;
+        sim_alone();
+        set_up();
+        for (uint32_t i = 0; i < world.program->threads; i++) {
+                struct borrower *b = &world.borrower[i];
+
+                memset(b, 0, sizeof *b);
+                b->index = (int)i;
+                b->coroutine = sim_spawn(names[i], borrow, b, false);
+        }
+        service_spawn(&world.service);
+        world.factory.server = sim_spawn("server", factory_serve, &world.factory, true);
+        sim_on_quiet(check_quiet, NULL);
+        sim_together();
+        for (uint32_t i = 0; i < world.program->threads; i++)
+                sim_join(world.borrower[i].coroutine);
+        sim_calm();
+        tear_down();
+}
+
+struct sim_result world_run(const struct program *program, const struct sim_strategy *strategy, uint64_t seed)
+{
+        world.program = program;
+        world.pool = NULL;
+        world.is_closing = world.is_paused = world.is_shared = false;
+        world.shared_returns = 0;
+        memset(&world.day, 0, sizeof world.day);
+        return sim_run(strategy, seed, live, NULL);
+}
