@@ -36,8 +36,6 @@ void factory_taken(struct object *object, int holder)
 
 void factory_returned(struct object *object, int holder)
 {
-        if (object->is_contested)
-                object->holder = NOBODY;
         if (object->holder != holder)
                 sim_fail("object %d is returned by %s but held by %s", object->number, name_of(holder),
                          name_of(object->holder));

@@ -278,12 +278,15 @@ static void calm(struct program *p, unsigned n)
         case number:                                                                                           \
                 p->field = plain.field;                                                                        \
                 break;
-                XX(0, min) XX(1, min_idle) XX(2, open_limit) XX(3, overtake_us) XX(4, order) XX(5, queue_limit)
+                XX(0, min) XX(1, min_idle) XX(2, open_limit) XX(4, order) XX(5, queue_limit)
                 XX(6, max_uses) XX(7, idle_ms) XX(8, lifetime_ms) XX(9, rest_ms) XX(10, check_after_ms)
                 XX(11, check_interval_ms) XX(12, close_us) XX(13, check_us) XX(14, reset_us) XX(15, has_peek)
                 XX(16, has_verdict) XX(17, has_check) XX(18, has_reset) XX(19, has_interrupt) XX(20, bad_peek)
                 XX(21, bad_check)
 #undef XX
+        case 3:
+                p->overtake_us = -1; /* nobody spins */
+                break;
         case 22:
                 p->opens = 1;
                 memset(p->open, 0, sizeof p->open);

@@ -223,6 +223,7 @@ void sched_block(int state, const void *on, uint64_t due)
 
         if (sched.alone || c == &sched.driver)
                 sim_fail("blocks where nobody else may run");
+        sched_clock_seen();
         c->state = state;
         c->blocked_on = on;
         c->due = due;
@@ -276,7 +277,7 @@ int sim_spawn(const char *name, void (*run)(void *), void *argument, bool is_dae
         c->run = run;
         c->argument = argument;
         c->is_daemon = is_daemon;
-        c->deadline = CLOCK_NEVER;
+        c->deadline = c->deadline_in = CLOCK_NEVER;
         c->self.id = (uint32_t)number + 1;
         /* tops at different offsets, or all stacks would share the same lines of the cache */
         c->stack_pointer = sim_stack(stacks + (size_t)number * STACK_SIZE, STACK_SIZE - (size_t)number * 1088, enter);
@@ -333,9 +334,22 @@ void sim_wake(int number)
         }
 }
 
-void sim_deadline(uint64_t deadline_ns)
+void sim_deadline_in(uint64_t ns)
 {
-        sim.current->deadline = deadline_ns;
+        struct coroutine *c = sim.current;
+
+        c->deadline_in = ns;
+        c->deadline = ns == CLOCK_NEVER ? CLOCK_NEVER : sched.now;
+}
+
+void sched_clock_seen(void)
+{
+        struct coroutine *c = sim.current;
+
+        if (c->deadline_in == CLOCK_NEVER)
+                return;
+        c->deadline = sched.now + c->deadline_in;
+        c->deadline_in = CLOCK_NEVER;
 }
 
 void sim_alone(void)

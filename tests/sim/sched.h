@@ -17,7 +17,8 @@ struct coroutine {
         uint32_t points;        /* passed so far, up to the last quantum */
         const void *blocked_on; /* the mutex, the word, or NULL */
         uint64_t due;           /* when parked: CLOCK_NEVER or a time */
-        uint64_t deadline;      /* sim_deadline */
+        uint64_t deadline;      /* sim_deadline_in */
+        uint64_t deadline_in;   /* not begun yet: CLOCK_NEVER when it has */
         const char *name;
         void (*run)(void *);
         void *argument;
@@ -61,6 +62,7 @@ void sched_block(int state, const void *on, uint64_t due);
 void sched_ready(int number);
 bool sched_clock_can_run(void);
 void sched_tick(uint64_t ns); /* time goes on, though not past what is due */
+void sched_clock_seen(void); /* the current coroutine knows its deadline from now on */
 void sched_hash(uint64_t value);
 void sched_ask_soon(void); /* the strategy is asked again at the next point */
 uint32_t sched_points(void); /* that the current coroutine has passed */
@@ -77,6 +79,7 @@ void memory_woken(int waker, int sleeper);
 void face_start(void);
 /* The name of a region that lies at the same address in each process, and the offset in it; NULL: none. */
 const char *sim_place(const volatile void *address, uint64_t *ret_offset);
+bool sim_region_place(uintptr_t address, uint64_t *ret_offset);
 bool sched_place(uintptr_t address, uint64_t *ret_offset);
 
 /* trace.c */

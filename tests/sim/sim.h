@@ -85,8 +85,10 @@ uint64_t sim_now(void);
 bool sim_sleep(uint64_t due_ns);
 void sim_wake(int number);
 
-/* Time does not go beyond this while the calling coroutine could run: what it does takes no time of itself. */
-void sim_deadline(uint64_t deadline_ns);
+/* Time does not go beyond so many ns from now while the calling coroutine could run: what it does takes no time of
+ * itself. Until it has looked at the clock, spun or slept for the first time, time does not go on at all, for nobody
+ * can keep a deadline that he does not know yet. CLOCK_NEVER: no limit any more. */
+void sim_deadline_in(uint64_t ns);
 
 /* No other coroutine runs between these two; they do not nest. */
 void sim_alone(void);

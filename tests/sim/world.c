@@ -138,9 +138,9 @@ static void acquire(struct borrower *b, uint32_t us)
                 us = 1000; /* for ever would be for ever */
         deadline = us ? began + us * NS_PER_US : CLOCK_NEVER;
         look_at_line(&before);
-        sim_deadline(deadline);
-        rc = lido_acquire_at(world.pool, us ? us / 1000 : LIDO_NEVER, &lease, "world");
-        sim_deadline(CLOCK_NEVER);
+        sim_deadline_in(us ? us * NS_PER_US : CLOCK_NEVER);
+        rc = lido_acquire_at(world.pool, us ? (int64_t)(us / 1000) : LIDO_NEVER, &lease, "world");
+        sim_deadline_in(CLOCK_NEVER);
         now = sim_now();
         sim_note("%s: acquire says %s", sim_name(b->coroutine), lido_err_name(rc));
         if (deadline != CLOCK_NEVER && now > deadline)
@@ -207,13 +207,27 @@ static bool is_misuse(int rc)
         return rc == LIDO_EDOUBLE || rc == LIDO_ESTALE || rc == LIDO_EREVOKED;
 }
 
+static bool is_shared_lease(const struct held *held)
+{
+        return world.is_shared && held->lease.slot == world.shared.lease.slot &&
+               held->lease.generation == world.shared.lease.generation;
+}
+
+/* Before a lease ends: afterwards the object may be anybody's. A shared one may have been ended by another. */
+static void let_go(struct borrower *b, const struct held *held)
+{
+        if (!is_shared_lease(held))
+                factory_returned(held->object, b->coroutine);
+        else if (held->object->is_contested)
+                held->object->holder = NOBODY;
+}
+
 /* The outcome of ending a lease that may have been shared. */
 static void ended(struct borrower *b, const struct held *held, int rc)
 {
         sim_note("%s: release says %s", sim_name(b->coroutine), lido_err_name(rc));
         b->last = *held;
-        if (world.is_shared && held->lease.slot == world.shared.lease.slot &&
-            held->lease.generation == world.shared.lease.generation) {
+        if (is_shared_lease(held)) {
                 world.shared_returns += rc == LIDO_OK;
                 if (rc != LIDO_OK && !is_misuse(rc))
                         sim_fail("release says %s", lido_err_name(rc));
@@ -234,9 +248,9 @@ static void end_lease(struct borrower *b, int op)
         if (b->holds == 0)
                 return;
         held = b->held[--b->holds];
-        if (!held.object->is_contested && lido_object(held.lease) != held.object)
+        if (!is_shared_lease(&held) && lido_object(held.lease) != held.object)
                 sim_fail("a lease that is held is not valid");
-        factory_returned(held.object, held.object->is_contested ? held.object->holder : b->coroutine);
+        let_go(b, &held);
         if (op == OP_DISCARD) {
                 rc = lido_discard_at(held.lease, "world");
         } else if (op == OP_DETACH) {
@@ -264,8 +278,7 @@ static void release_stale(struct borrower *b)
                 return;
         rc = lido_release_at(b->last.lease, "again");
         sim_note("%s: second release says %s", sim_name(b->coroutine), lido_err_name(rc));
-        if (!is_misuse(rc) && !(world.is_shared && b->last.lease.slot == world.shared.lease.slot &&
-                                b->last.lease.generation == world.shared.lease.generation))
+        if (!is_misuse(rc) && !is_shared_lease(&b->last))
                 sim_fail("a second release says %s", lido_err_name(rc));
         if (rc == LIDO_OK)
                 world.shared_returns++;
@@ -287,8 +300,7 @@ static void steal(struct borrower *b)
 
         if (!world.is_shared)
                 return;
-        if (held.object->is_contested)
-                held.object->holder = NOBODY;
+        let_go(b, &held);
         rc = lido_release_at(held.lease, "thief");
         sim_note("%s: stealing says %s", sim_name(b->coroutine), lido_err_name(rc));
         if (rc != LIDO_OK && !is_misuse(rc))
@@ -390,7 +402,7 @@ static void borrow(void *context)
 
 static int64_t or_never(uint32_t ms)
 {
-        return ms ? ms : LIDO_NEVER;
+        return ms ? (int64_t)ms : LIDO_NEVER;
 }
 
 static struct lido_pool_options options_of(const struct program *p)
