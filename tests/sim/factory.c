@@ -109,6 +109,7 @@ static void answer_in(struct factory *factory, uint32_t us, struct answer answer
                 sim_fail("more than %d hooks at work", FACTORY_OBJECTS);
         answer.due_ns = sim_now() + us * NS_PER_US;
         factory->answer[factory->answers++] = answer;
+        sim_hand_over(factory->server);
         sim_wake(factory->server);
 }
 
@@ -261,6 +262,7 @@ static void on_watch(lido_handle handle, void *memory, struct uv_loop_s *loop, v
                 sim_fail("object %d is watched at the wrong time", object->number);
         object->is_watched = true;
         object->handle = handle;
+        sim_publish(object);
 }
 
 static void on_unwatch(void *memory, void *context)

@@ -87,7 +87,7 @@ static struct step draw_idle_step(struct random *random)
                                          : (struct step){ OP_HOLD, ONE_OF(random, 1, 1000) };
         case 14:
         case 15:
-                return (struct step){ OP_HOLD, ONE_OF(random, 1, 20, 100, 1000, 5000, 1000000) };
+                return (struct step){ OP_HOLD, ONE_OF(random, 1, 20, 100, 1000, 5000, 20000) };
         default:
                 return (struct step){ OP_ACQUIRE, ONE_OF(random, 0, 1000, 1000, 1000, 5000, 100000) };
         }

@@ -334,6 +334,22 @@ void sim_wake(int number)
         }
 }
 
+void sim_hand_over(int number)
+{
+        memory_woken(sched.current, number);
+}
+
+void sim_publish(const void *place)
+{
+        memory_locked(place);
+        memory_unlocked(place);
+}
+
+void sim_consult(const void *place)
+{
+        memory_locked(place);
+}
+
 void sim_deadline_in(uint64_t ns)
 {
         struct coroutine *c = sim.current;

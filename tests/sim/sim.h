@@ -85,6 +85,13 @@ uint64_t sim_now(void);
 bool sim_sleep(uint64_t due_ns);
 void sim_wake(int number);
 
+/* What the calling coroutine has seen, this one sees as well: a letter was handed over. */
+void sim_hand_over(int number);
+
+/* The same by way of a place: who consults it sees what those had seen who published there. */
+void sim_publish(const void *place);
+void sim_consult(const void *place);
+
 /* Time does not go beyond so many ns from now while the calling coroutine could run: what it does takes no time of
  * itself. Until it has looked at the clock, spun or slept for the first time, time does not go on at all, for nobody
  * can keep a deadline that he does not know yet. CLOCK_NEVER: no limit any more. */

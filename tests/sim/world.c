@@ -8,9 +8,11 @@
 #include "lido/pool.h"
 #include "pool/waitq.h"
 #include "sim/factory.h"
+#include "sim/loop.h"
 #include "sim/service.h"
 
 #define HELD 4 /* leases that one thread holds at once at most */
+#define REQUESTS 2
 #define LONG_MS 100000
 
 struct held {
@@ -25,6 +27,14 @@ struct borrower {
         unsigned holds;
         struct held last; /* the lease that ended last */
         bool has_paused;
+        unsigned calls; /* acquires begun, to tell one wait of a thread from its next */
+        struct lido_loop loop;
+        struct request {
+                struct lido_request request; /* first */
+                struct borrower *borrower;
+                uint64_t deadline_ns;
+                bool is_pending, is_canceled;
+        } request[REQUESTS];
 };
 
 static struct world {
@@ -64,12 +74,21 @@ struct line {
         unsigned count;
         struct pool_waiter *waiter[8];
         uint32_t thread[8];
+        unsigned call[8];
 };
 
 static bool sleeps_in_line(const struct pool_waiter *w)
 {
         return !w->waiter.notify && SIM_PEEK(&((struct pool_waiter *)(uintptr_t)w)->waiter.state) < WAITER_GIVEN &&
                sim_is_asleep((int)w->thread - 1);
+}
+
+static unsigned call_of(const struct pool_waiter *w)
+{
+        for (uint32_t i = 0; i < world.program->threads; i++)
+                if (world.borrower[i].coroutine == (int)w->thread - 1)
+                        return world.borrower[i].calls;
+        return 0;
 }
 
 static void look_at_line(struct line *ret_line)
@@ -80,6 +99,7 @@ static void look_at_line(struct line *ret_line)
 
                 if (ret_line->count < 8 && sleeps_in_line(w)) {
                         ret_line->waiter[ret_line->count] = w;
+                        ret_line->call[ret_line->count] = call_of(w);
                         ret_line->thread[ret_line->count++] = w->thread;
                 }
         }
@@ -90,8 +110,9 @@ static void nobody_was_overtaken(const struct line *before, int by)
         list_for_each (link, &world.pool->waitq.line) {
                 struct pool_waiter *w = list_entry(link, struct pool_waiter, waiter.link);
 
-                for (unsigned i = 0; i < before->count; i++)
-                        if (before->waiter[i] == w && before->thread[i] == w->thread && sleeps_in_line(w))
+                for (unsigned i = 0; i < before->count && !w->is_front; i++) /* one that was given a dead object had its turn */
+                        if (before->waiter[i] == w && before->thread[i] == w->thread && before->call[i] == call_of(w) &&
+                            sleeps_in_line(w))
                                 sim_fail("%s has overtaken %s", sim_name(by), sim_name((int)w->thread - 1));
         }
 }
@@ -124,6 +145,14 @@ static bool is_expected(int rc)
         }
 }
 
+static struct request *some_request(struct borrower *b, bool is_pending)
+{
+        for (int i = REQUESTS - 1; i >= 0; i--)
+                if (b->request[i].is_pending == is_pending)
+                        return &b->request[i];
+        return NULL;
+}
+
 static void acquire(struct borrower *b, uint32_t us)
 {
         bool is_strict = world.program->overtake_us < 0 && !world.is_paused;
@@ -134,9 +163,10 @@ static void acquire(struct borrower *b, uint32_t us)
 
         if (b->holds == HELD)
                 return;
-        if (us == 0 && (b->holds > 0 || b->has_paused))
+        if (us == 0 && (b->holds > 0 || b->has_paused || some_request(b, true)))
                 us = 1000; /* for ever would be for ever */
         deadline = us ? began + us * NS_PER_US : CLOCK_NEVER;
+        b->calls++;
         look_at_line(&before);
         sim_deadline_in(us ? us * NS_PER_US : CLOCK_NEVER);
         rc = lido_acquire_at(world.pool, us ? (int64_t)(us / 1000) : LIDO_NEVER, &lease, "world");
@@ -291,6 +321,7 @@ static void share(struct borrower *b)
         world.is_shared = true;
         world.shared = b->held[b->holds - 1];
         world.shared.object->is_contested = true;
+        sim_publish(&world.shared);
 }
 
 static void steal(struct borrower *b)
@@ -300,12 +331,84 @@ static void steal(struct borrower *b)
 
         if (!world.is_shared)
                 return;
+        sim_consult(&world.shared);
         let_go(b, &held);
         rc = lido_release_at(held.lease, "thief");
         sim_note("%s: stealing says %s", sim_name(b->coroutine), lido_err_name(rc));
         if (rc != LIDO_OK && !is_misuse(rc))
                 sim_fail("a release by a second thread says %s", lido_err_name(rc));
         world.shared_returns += rc == LIDO_OK;
+}
+
+/* ---- borrowing on a loop --------------------------------------------------------------------------------- */
+
+static void on_acquired(struct lido_request *request, int status, lido_lease lease)
+{
+        struct request *r = (struct request *)(void *)request;
+        struct borrower *b = r->borrower;
+
+        sim_note("%s: request says %s", sim_name(b->coroutine), lido_err_name(status));
+        if (!r->is_pending)
+                sim_fail("a request is called back twice");
+        if (sim_self() != b->coroutine)
+                sim_fail("a request is called back on another thread");
+        r->is_pending = false;
+        if (status == LIDO_ETIMEDOUT && sim_now() < r->deadline_ns)
+                sim_fail("a request times out early");
+        if (r->is_canceled && status != LIDO_ECANCELED)
+                sim_fail("a request that was cancelled says %s", lido_err_name(status));
+        if (status == LIDO_OK && b->holds < HELD)
+                got(b, lease);
+        else if (status == LIDO_OK)
+                lido_release_at(lease, "too many");
+        else if (status != LIDO_ETIMEDOUT && !(status == LIDO_ECANCELED && r->is_canceled) && !is_expected(status))
+                sim_fail("a request says %s", lido_err_name(status));
+}
+
+static void ask(struct borrower *b, uint32_t us)
+{
+        struct request *r = some_request(b, false);
+        int rc;
+
+        if (!r)
+                return;
+        if (us == 0)
+                us = 100000; /* a request may outlive the lease of the thread that runs its loop */
+        us = us < 1000 ? 1000 : us;
+        r->borrower = b;
+        r->request.loop = &b->loop;
+        r->deadline_ns = sim_now() + us * NS_PER_US;
+        r->is_pending = true;
+        r->is_canceled = false;
+        rc = lido_acquire_async_at(world.pool, &r->request, us / 1000, on_acquired, "world");
+        if (rc == LIDO_OK)
+                return;
+        r->is_pending = false;
+        if (!is_expected(rc))
+                sim_fail("lido_acquire_async says %s", lido_err_name(rc));
+}
+
+static void cancel(struct borrower *b)
+{
+        struct request *r = some_request(b, true);
+        int rc;
+
+        if (!r)
+                return;
+        rc = lido_cancel(&r->request);
+        sim_note("%s: cancel says %s", sim_name(b->coroutine), lido_err_name(rc));
+        if (rc == LIDO_OK)
+                r->is_canceled = true;
+        else if (rc != LIDO_EBUSY)
+                sim_fail("lido_cancel says %s", lido_err_name(rc));
+}
+
+static void await_all(struct borrower *b)
+{
+        while (loop_turn(&b->loop))
+                ;
+        if (some_request(b, true))
+                sim_fail("a request was never called back");
 }
 
 static void find_fault(bool is_dead)
@@ -316,6 +419,7 @@ static void find_fault(bool is_dead)
                 if (object->is_watched) {
                         lido_handle handle = object->handle;
 
+                        sim_consult(object);
                         if (is_dead)
                                 lido_handle_broken(handle, "found dead");
                         else
@@ -364,6 +468,15 @@ static void run_step(struct borrower *b, const struct step *step)
         case OP_STEAL:
                 steal(b);
                 break;
+        case OP_REQUEST:
+                ask(b, step->argument);
+                break;
+        case OP_CANCEL:
+                cancel(b);
+                break;
+        case OP_AWAIT:
+                await_all(b);
+                break;
         case OP_RESIZE:
                 resize(step->argument);
                 break;
@@ -386,6 +499,7 @@ static void borrow(void *context)
 {
         struct borrower *b = context;
 
+        loop_init(&b->loop, b->coroutine);
         for (int i = 0; i < PROGRAM_OPS; i++) {
                 const struct step *step = &world.program->step[b->index][i];
 
@@ -394,6 +508,9 @@ static void borrow(void *context)
                 sim_note("%s: %s %u", sim_name(b->coroutine), program_op_name(step->op), step->argument);
                 run_step(b, step);
         }
+        while (b->holds)
+                end_lease(b, OP_RELEASE);
+        await_all(b);
         while (b->holds)
                 end_lease(b, OP_RELEASE);
 }
