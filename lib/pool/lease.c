@@ -215,10 +215,13 @@ static void mark_exhausted(struct lido_pool *pool)
 
 int lease_claim(struct lido_pool *pool, const struct want *want, lido_lease *ret_lease)
 {
-        int rc = refusal(load_acquire(&pool->gate));
+        uint64_t gate = load_acquire(&pool->gate);
+        int rc = refusal(gate);
 
         if (rc != LIDO_OK)
                 return rc;
+        if ((gate & GATE_COUNT) && pool_options(pool)->overtake_us < 0) /* what is idle now is on its way to the line */
+                return LIDO_EEXHAUSTED;
         if (claim_idle(pool, want, ret_lease))
                 return LIDO_OK;
         if (!quota_take(pool, want->quota))
