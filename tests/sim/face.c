@@ -148,7 +148,7 @@ uint64_t sim_clock(struct sim_site *site)
 {
         sim_point(site, NULL);
         note(site, NULL, "clock", sched.now - SIM_START);
-        sched_clock_seen();
+        sched_clock_seen(false);
         return sched.now;
 }
 
@@ -157,7 +157,7 @@ void sim_relax(struct sim_site *site)
 {
         *sim.at = site;
         note(site, NULL, "spins", 0);
-        sched_clock_seen();
+        sched_clock_seen(true);
         sched_tick(RELAX_NS);
         sim_spin();
 }

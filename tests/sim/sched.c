@@ -223,7 +223,8 @@ void sched_block(int state, const void *on, uint64_t due)
 
         if (sched.alone || c == &sched.driver)
                 sim_fail("blocks where nobody else may run");
-        sched_clock_seen();
+        if (state == COROUTINE_PARKED)
+                sched_clock_seen(true);
         c->state = state;
         c->blocked_on = on;
         c->due = due;
@@ -306,6 +307,11 @@ int sim_self(void)
         return sched.current;
 }
 
+bool sim_is_weak(void)
+{
+        return sched.strategy.stale > 0;
+}
+
 const char *sim_name(int number)
 {
         return sched.coroutine[number].name;
@@ -356,16 +362,29 @@ void sim_deadline_in(uint64_t ns)
 
         c->deadline_in = ns;
         c->deadline = ns == CLOCK_NEVER ? CLOCK_NEVER : sched.now;
+        c->earliest = c->deadline;
+        c->is_based = false;
 }
 
-void sched_clock_seen(void)
+uint64_t sim_deadline(uint64_t *ret_earliest)
+{
+        *ret_earliest = sim.current->earliest;
+        return sim.current->deadline;
+}
+
+void sched_clock_seen(bool is_final)
 {
         struct coroutine *c = sim.current;
 
         if (c->deadline_in == CLOCK_NEVER)
                 return;
-        c->deadline = sched.now + c->deadline_in;
-        c->deadline_in = CLOCK_NEVER;
+        if (!is_final || !c->is_based)
+                c->deadline = sched.now + c->deadline_in;
+        if (!c->is_based)
+                c->earliest = c->deadline;
+        c->is_based = true;
+        if (is_final)
+                c->deadline_in = CLOCK_NEVER;
 }
 
 void sim_alone(void)

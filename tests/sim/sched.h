@@ -18,6 +18,8 @@ struct coroutine {
         const void *blocked_on; /* the mutex, the word, or NULL */
         uint64_t due;           /* when parked: CLOCK_NEVER or a time */
         uint64_t deadline;      /* sim_deadline_in */
+        bool is_based;          /* the deadline counts from a look at the clock */
+        uint64_t earliest;      /* what it would be, counted from the first look */
         uint64_t deadline_in;   /* not begun yet: CLOCK_NEVER when it has */
         const char *name;
         void (*run)(void *);
@@ -62,7 +64,7 @@ void sched_block(int state, const void *on, uint64_t due);
 void sched_ready(int number);
 bool sched_clock_can_run(void);
 void sched_tick(uint64_t ns); /* time goes on, though not past what is due */
-void sched_clock_seen(void); /* the current coroutine knows its deadline from now on */
+void sched_clock_seen(bool is_final); /* the current coroutine looks at the clock; final: it spins or sleeps */
 void sched_hash(uint64_t value);
 void sched_ask_soon(void); /* the strategy is asked again at the next point */
 uint32_t sched_points(void); /* that the current coroutine has passed */

@@ -76,6 +76,9 @@ int sim_spawn(const char *name, void (*run)(void *), void *argument, bool is_dae
 void sim_join(int number);
 
 int sim_self(void);
+
+/* May old values be read in this run? */
+bool sim_is_weak(void);
 const char *sim_name(int number);
 
 /* The clock, without a switching point. */
@@ -93,9 +96,12 @@ void sim_publish(const void *place);
 void sim_consult(const void *place);
 
 /* Time does not go beyond so many ns from now while the calling coroutine could run: what it does takes no time of
- * itself. Until it has looked at the clock, spun or slept for the first time, time does not go on at all, for nobody
- * can keep a deadline that he does not know yet. CLOCK_NEVER: no limit any more. */
+ * itself. "Now" is when it last looked at the clock before it spun or slept for the first time; until it has looked, time
+ * does not go on at all, for nobody can keep a deadline that he does not know yet. CLOCK_NEVER: no limit any more. */
 void sim_deadline_in(uint64_t ns);
+
+/* The time that this has come to, and what it would be if it counted from the first look. */
+uint64_t sim_deadline(uint64_t *ret_earliest);
 
 /* No other coroutine runs between these two; they do not nest. */
 void sim_alone(void);

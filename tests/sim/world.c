@@ -44,6 +44,7 @@ static struct world {
         struct lido_pool *pool;
         struct borrower borrower[PROGRAM_THREADS];
         bool is_closing, is_paused;
+        unsigned calls; /* borrowers inside the library */
         /* one lease that several may release */
         bool is_shared, was_shared_returned;
         struct held shared;
@@ -155,8 +156,8 @@ static struct request *some_request(struct borrower *b, bool is_pending)
 
 static void acquire(struct borrower *b, uint32_t us)
 {
-        bool is_strict = world.program->overtake_us < 0 && !world.is_paused;
-        uint64_t began = sim_now(), deadline, now;
+        bool is_strict = world.program->overtake_us < 0 && !world.is_paused && !sim_is_weak();
+        uint64_t deadline, earliest, now;
         struct line before;
         lido_lease lease;
         int rc;
@@ -165,11 +166,11 @@ static void acquire(struct borrower *b, uint32_t us)
                 return;
         if (us == 0 && (b->holds > 0 || b->has_paused || some_request(b, true)))
                 us = 1000; /* for ever would be for ever */
-        deadline = us ? began + us * NS_PER_US : CLOCK_NEVER;
         b->calls++;
         look_at_line(&before);
         sim_deadline_in(us ? us * NS_PER_US : CLOCK_NEVER);
         rc = lido_acquire_at(world.pool, us ? (int64_t)(us / 1000) : LIDO_NEVER, &lease, "world");
+        deadline = sim_deadline(&earliest);
         sim_deadline_in(CLOCK_NEVER);
         now = sim_now();
         sim_note("%s: acquire says %s", sim_name(b->coroutine), lido_err_name(rc));
@@ -181,12 +182,14 @@ static void acquire(struct borrower *b, uint32_t us)
                 got(b, lease);
         } else if (rc == LIDO_ETIMEDOUT) {
                 world.day.timed_out++;
-                if (now < deadline)
-                        sim_fail("an acquire times out %llu ns early", (unsigned long long)(deadline - now));
+                if (now < earliest)
+                        sim_fail("an acquire times out %llu ns early", (unsigned long long)(earliest - now));
         } else if (!is_expected(rc)) {
                 sim_fail("acquire says %s", lido_err_name(rc));
         }
 }
+
+/* Whether a try may find nothing is only certain when nobody was in the middle of something as it began. */
 
 /* Words of slots that are idle, to see whether one was idle all the time. */
 static unsigned idle_words(uint64_t *words)
@@ -202,10 +205,11 @@ static unsigned idle_words(uint64_t *words)
         return count;
 }
 
-static void try_acquire(struct borrower *b, bool is_exact)
+static void try_acquire(struct borrower *b)
 {
         uint64_t before[CHUNK_SLOTS], after[CHUNK_SLOTS];
-        bool was_paused = world.is_paused;
+        bool is_exact = !sim_is_weak() && !world.is_paused && world.program->overtake_us >= 0 && world.calls == 1 &&
+                        sim_is_asleep(world.service.coroutine) && sim_is_asleep(world.factory.server);
         lido_lease lease;
         int rc;
 
@@ -220,7 +224,7 @@ static void try_acquire(struct borrower *b, bool is_exact)
                 got(b, lease);
                 return;
         }
-        if (rc == LIDO_EEXHAUSTED && is_exact && !was_paused && !world.is_paused) {
+        if (rc == LIDO_EEXHAUSTED && is_exact && !world.is_paused) {
                 sim_alone();
                 idle_words(after);
                 sim_together();
@@ -449,7 +453,7 @@ static void run_step(struct borrower *b, const struct step *step)
                 acquire(b, step->argument);
                 break;
         case OP_TRY:
-                try_acquire(b, true);
+                try_acquire(b);
                 break;
         case OP_RELEASE:
         case OP_DISCARD:
@@ -457,7 +461,9 @@ static void run_step(struct borrower *b, const struct step *step)
                 end_lease(b, step->op);
                 break;
         case OP_HOLD:
+                world.calls--;
                 sim_sleep(sim_now() + step->argument * NS_PER_US);
+                world.calls++;
                 break;
         case OP_STALE:
                 release_stale(b);
@@ -506,13 +512,17 @@ static void borrow(void *context)
                 if (step->op == OP_NOTHING)
                         continue;
                 sim_note("%s: %s %u", sim_name(b->coroutine), program_op_name(step->op), step->argument);
+                world.calls++;
                 run_step(b, step);
+                world.calls--;
         }
+        world.calls++;
         while (b->holds)
                 end_lease(b, OP_RELEASE);
         await_all(b);
         while (b->holds)
                 end_lease(b, OP_RELEASE);
+        world.calls--;
 }
 
 /* ---- from beginning to end ------------------------------------------------------------------------------- */
@@ -632,7 +642,7 @@ struct sim_result world_run(const struct program *program, const struct sim_stra
         world.program = program;
         world.pool = NULL;
         world.is_closing = world.is_paused = world.is_shared = false;
-        world.shared_returns = 0;
+        world.shared_returns = world.calls = 0;
         memset(&world.day, 0, sizeof world.day);
         return sim_run(strategy, seed, live, NULL);
 }
