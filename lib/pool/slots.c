@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/random.h"
+#include "base/thread.h"
 
 #define TO(state) (1u << SLOT_##state)
 
@@ -25,9 +26,13 @@ uint64_t slot_pass_on(struct lido_slot *slot, uint64_t generation, enum slot_sta
 {
         uint64_t seen = load_relaxed(&slot->word);
 
-        do
+        do {
+                while (seen & MARK_INTERRUPTING) { /* the hook is at work on the object, and does not block */
+                        thread_yield();
+                        seen = load_acquire(&slot->word);
+                }
                 debug_assert(word_generation(seen) == generation);
-        while (!slot_move(slot, &seen, word_make(generation + GENERATION_ONE, to)));
+        } while (!slot_move(slot, &seen, word_make(generation + GENERATION_ONE, to)));
         return seen & MARKS;
 }
 

@@ -63,7 +63,7 @@ struct storm_figures storm(uint64_t first, uint64_t runs, double seconds)
 
 /* ---- smaller --------------------------------------------------------------------------------------------- */
 
-#define TRIES 400          /* schedules until a smaller program is taken to be sound */
+#define TRIES 1500         /* schedules until a smaller program is taken to be sound */
 #define EXHAUSTIVE 400000  /* runs to look for a failure with few preemptions */
 
 static bool is_detail(char c)

@@ -289,12 +289,14 @@ static void end_lease(struct borrower *b, int op)
                 rc = lido_discard_at(held.lease, "world");
         } else if (op == OP_DETACH) {
                 /* the factory forgets it at once, the pool a little later */
+                world.factory.alive--;
                 rc = lido_detach_at(held.lease, &object, "world");
                 if (rc == LIDO_OK) {
                         if (object != held.object)
                                 sim_fail("what is detached is another object");
                         held.object->state = OBJECT_DETACHED;
-                        world.factory.alive--;
+                } else {
+                        world.factory.alive++;
                 }
         } else {
                 rc = lido_release_at(held.lease, "world");
