@@ -16,6 +16,12 @@ bool service_is_self(struct lido_service *service)
         return SIM_PEEK(&service->keeper.host.thread) == thread_id();
 }
 
+bool service_is_forked(struct lido_service *service)
+{
+        (void)service;
+        return false;
+}
+
 bool service_add(struct lido_service *service, struct lido_pool *pool)
 {
         keeper_add(&service->keeper, pool);
