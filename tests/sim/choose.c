@@ -73,7 +73,7 @@ static unsigned decide(unsigned usual, uint32_t alternatives)
 
 static int who_exhaustive(int usual, uint32_t ready, bool clock)
 {
-        bool forced = usual != sched.current;
+        bool forced = usual != sched.current && !(sched.spun >> sched.current & 1);
         uint32_t alternatives = 1u << usual;
         int who;
 

@@ -5,7 +5,8 @@
  *      sim --schedules N         so many seeds, from --from N on
  *      sim --seconds S
  *      sim --speed               schedules a second on the typical program
- *      sim --exhaustive          every schedule of the programs of exhaustive.c
+ *      sim --exhaustive P        every schedule with at most P preemptions of the programs of exhaustive.c, but of each
+ *                                no more than --schedules
  *      sim --mutants             break the core in every way at every site, and see whether it is noticed
  *      sim --day [--seed N]      a day of random load
  *      sim --sites               every operation on a shared word, and how often it was passed
@@ -16,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "sim/exhaustive.h"
 #include "sim/sim.h"
 #include "sim/storm.h"
 #include "sim/world.h"
@@ -71,7 +73,7 @@ static int measure_speed(void)
         struct sim_strategy strategy = { .kind = SIM_RANDOM };
         struct program program;
         uint64_t runs = 0, steps = 0;
-        double began = storm_clock(), seconds;
+        double began = storm_cpu(), seconds;
 
         program_typical(&program);
         do {
@@ -84,17 +86,43 @@ static int measure_speed(void)
                                 return 1;
                         }
                 }
-                seconds = storm_clock() - began;
+                seconds = storm_cpu() - began;
         } while (seconds < 3);
         printf("4 threads x 2 leases on a pool of 2: %.0f schedules a second, %.0f steps each\n",
                (double)runs / seconds, (double)steps / (double)runs);
         return 0;
 }
 
+static int run_exhaustive(unsigned preemptions, uint64_t limit)
+{
+        uint64_t sum = 0;
+        int status = 0;
+
+        for (unsigned i = 0; i < exhaustive_count(); i++) {
+                struct sim_result failure;
+                struct exhaustive e;
+                double began = storm_cpu();
+                uint64_t runs;
+
+                exhaustive_get(i, &e);
+                runs = exhaustive_run(&e.program, preemptions, 0, limit, &failure);
+                sum += runs;
+                printf("%-40s %u preemptions: %s %9" PRIu64 " schedules in %5.1f s%s%s\n", e.name, preemptions,
+                       runs == limit ? "first" : "all  ", runs, storm_cpu() - began, failure.failed ? ": " : "",
+                       failure.failed ? failure.message : "");
+                fflush(stdout);
+                if (failure.failed)
+                        status = 1;
+        }
+        printf("%" PRIu64 " schedules\n", sum);
+        return status;
+}
+
 int main(int count, char **arguments)
 {
         uint64_t seed = 0, from = 1, schedules = UINT64_MAX;
         double seconds = 20;
+        unsigned preemptions = 0;
         bool has_seed = false;
 
         for (int i = 1; i < count; i++) {
@@ -114,6 +142,9 @@ int main(int count, char **arguments)
                 } else if (strcmp(arguments[i], "--seconds") == 0) {
                         seconds = strtod(value, NULL);
                         i++;
+                } else if (strcmp(arguments[i], "--exhaustive") == 0) {
+                        preemptions = (unsigned)strtoul(value, NULL, 0);
+                        i++;
                 } else if (strcmp(arguments[i], "--speed") == 0) {
                         return measure_speed();
                 } else {
@@ -121,5 +152,7 @@ int main(int count, char **arguments)
                         return 2;
                 }
         }
+        if (preemptions)
+                return run_exhaustive(preemptions, schedules);
         return has_seed ? run_seed(seed) : run_storm(from, schedules, seconds);
 }

@@ -211,8 +211,11 @@ void sim_spin(void)
 {
         if (sched.alone || sim.current == &sched.driver)
                 return;
+        if (sched_points() == sim.current->spun_at)
+                return; /* it has looked at nothing since it spun last: nothing new could come of it */
         sim.quantum--;
         account();
+        sim.current->spun_at = sim.current->points;
         choose_spun();
         reschedule();
 }
@@ -398,9 +401,11 @@ void sim_together(void)
         sched_ask_soon();
 }
 
-void sim_calm(void)
+void sim_calm(bool is_calm)
 {
-        sched.calm = true;
+        sched.calm = is_calm;
+        if (!is_calm)
+                sched_ask_soon();
 }
 
 void sim_on_quiet(void (*quiet)(void *), void *context)

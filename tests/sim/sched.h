@@ -14,6 +14,7 @@ struct coroutine {
         bool is_daemon;
         bool timed_out;
         unsigned locks;
+        uint32_t spun_at;       /* points passed when it spun last */
         uint32_t points;        /* passed so far, up to the last quantum */
         const void *blocked_on; /* the mutex, the word, or NULL */
         uint64_t due;           /* when parked: CLOCK_NEVER or a time */

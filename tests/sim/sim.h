@@ -107,8 +107,8 @@ uint64_t sim_deadline(uint64_t *ret_earliest);
 void sim_alone(void);
 void sim_together(void);
 
-/* From here on only the usual choices are made: what follows is not what the run is about. */
-void sim_calm(void);
+/* As long as it is calm only the usual choices are made: this is not what the run is about. */
+void sim_calm(bool is_calm);
 
 /* Called whenever nobody can run and time is about to go on; and in which nobody switches. */
 void sim_on_quiet(void (*quiet)(void *), void *context);

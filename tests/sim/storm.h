@@ -16,7 +16,7 @@ struct sim_result storm_run(uint64_t seed, bool trace);
 struct storm_figures {
         uint64_t runs, steps, failures;
         uint64_t first_seed; /* that failed */
-        double seconds;
+        double seconds; /* of processor time */
         char message[400];
 };
 
@@ -42,6 +42,8 @@ void storm_tell(const struct storm_case *smallest);
 /* Do two messages tell of the same kind of failure? */
 bool storm_same_kind(const char *a, const char *b);
 
+/* Seconds: by the wall, and of this processor's time. */
 double storm_clock(void);
+double storm_cpu(void);
 
 #endif

@@ -622,6 +622,13 @@ static void live(void *context)
         (void)context;
         sim_alone();
         set_up();
+        service_spawn(&world.service);
+        world.factory.server = sim_spawn("server", factory_serve, &world.factory, true);
+        sim_together();
+        sim_calm(true);
+        sim_sleep(sim_now() + 1); /* until these two sleep as well */
+        sim_calm(false);
+        sim_alone();
         for (uint32_t i = 0; i < world.program->threads; i++) {
                 struct borrower *b = &world.borrower[i];
 
@@ -629,13 +636,11 @@ static void live(void *context)
                 b->index = (int)i;
                 b->coroutine = sim_spawn(names[i], borrow, b, false);
         }
-        service_spawn(&world.service);
-        world.factory.server = sim_spawn("server", factory_serve, &world.factory, true);
         sim_on_quiet(check_quiet, NULL);
         sim_together();
         for (uint32_t i = 0; i < world.program->threads; i++)
                 sim_join(world.borrower[i].coroutine);
-        sim_calm();
+        sim_calm(true);
         tear_down();
 }
 
