@@ -7,7 +7,7 @@
  *      sim --speed               schedules a second on the typical program
  *      sim --exhaustive P        every schedule with at most P preemptions of the programs of exhaustive.c, but of each
  *                                no more than --schedules
- *      sim --mutants             break the core in every way at every site, and see whether it is noticed
+ *      sim --mutants             break the core in every way at every site, and see whether --schedules notice it
  *      sim --day [--seed N]      a day of random load
  *      sim --sites               every operation on a shared word, and how often it was passed
  */
@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "sim/exhaustive.h"
+#include "sim/mutate.h"
 #include "sim/sim.h"
 #include "sim/storm.h"
 #include "sim/world.h"
@@ -118,12 +119,67 @@ static int run_exhaustive(unsigned preemptions, uint64_t limit)
         return status;
 }
 
+static const char *base_name(const char *file)
+{
+        const char *slash = strrchr(file, '/');
+
+        return slash ? slash + 1 : file;
+}
+
+#define MOST_SITES 2000
+
+/* Every way to break every site of the core; tells which ones nothing in the storm notices. */
+static int run_mutants(uint64_t schedules)
+{
+        static struct sim_site *sites[MOST_SITES];
+        unsigned count = mutate_sites(sites, MOST_SITES), tried = 0, caught = 0;
+
+        for (unsigned i = 0; i < count; i++) {
+                if (!strstr(sites[i]->file, "lib/"))
+                        continue;
+                for (int m = SIM_WEAKER; m <= SIM_BLIND; m++) {
+                        char message[400] = "";
+                        uint64_t runs;
+
+                        if (!mutate_applies(sites[i], (enum sim_mutation)m))
+                                continue;
+                        mutate_site(sites[i], (enum sim_mutation)m);
+                        runs = storm_until_failure(1, schedules, message, sizeof message);
+                        mutate_nothing();
+                        tried++;
+                        caught += runs > 0;
+                        printf("%-12s %s:%d %s %s: ", mutate_name((enum sim_mutation)m), base_name(sites[i]->file),
+                               sites[i]->line, sites[i]->function, sites[i]->what);
+                        if (runs)
+                                printf("caught by schedule %" PRIu64 ": %s\n", runs, message);
+                        else
+                                printf("not noticed in %" PRIu64 "\n", schedules);
+                        fflush(stdout);
+                }
+        }
+        printf("%u mutants, %u caught\n", tried, caught);
+        return 0;
+}
+
+static int list_sites(uint64_t schedules)
+{
+        static struct sim_site *sites[MOST_SITES];
+        unsigned count = mutate_sites(sites, MOST_SITES);
+        char message[400];
+
+        storm_until_failure(1, schedules, message, sizeof message);
+        for (unsigned i = 0; i < count; i++)
+                printf("%9" PRIu64 " %s:%d %s %s\n", sites[i]->hits, base_name(sites[i]->file), sites[i]->line,
+                       sites[i]->function, sites[i]->what);
+        return 0;
+}
+
 int main(int count, char **arguments)
 {
         uint64_t seed = 0, from = 1, schedules = UINT64_MAX;
         double seconds = 20;
         unsigned preemptions = 0;
-        bool has_seed = false;
+        bool has_seed = false, wants_mutants = false, wants_sites = false;
 
         for (int i = 1; i < count; i++) {
                 const char *value = i + 1 < count ? arguments[i + 1] : "";
@@ -145,6 +201,10 @@ int main(int count, char **arguments)
                 } else if (strcmp(arguments[i], "--exhaustive") == 0) {
                         preemptions = (unsigned)strtoul(value, NULL, 0);
                         i++;
+                } else if (strcmp(arguments[i], "--mutants") == 0) {
+                        wants_mutants = true;
+                } else if (strcmp(arguments[i], "--sites") == 0) {
+                        wants_sites = true;
                 } else if (strcmp(arguments[i], "--speed") == 0) {
                         return measure_speed();
                 } else {
@@ -152,6 +212,10 @@ int main(int count, char **arguments)
                         return 2;
                 }
         }
+        if (wants_mutants)
+                return run_mutants(schedules == UINT64_MAX ? 3000 : schedules);
+        if (wants_sites)
+                return list_sites(schedules == UINT64_MAX ? 20000 : schedules);
         if (preemptions)
                 return run_exhaustive(preemptions, schedules);
         return has_seed ? run_seed(seed) : run_storm(from, schedules, seconds);

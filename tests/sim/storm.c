@@ -71,6 +71,24 @@ struct storm_figures storm(uint64_t first, uint64_t runs, double seconds)
         return figures;
 }
 
+uint64_t storm_until_failure(uint64_t first, uint64_t runs, char *ret_message, size_t size)
+{
+        for (uint64_t n = 0; n < runs; n++) {
+                struct sim_strategy strategy;
+                struct sim_result result;
+                struct program program;
+
+                storm_draw(first + n, &program, &strategy);
+                strategy.stale = 4;
+                result = world_run(&program, &strategy, first + n);
+                if (result.failed) {
+                        snprintf(ret_message, size, "%s", result.message);
+                        return n + 1;
+                }
+        }
+        return 0;
+}
+
 /* ---- smaller --------------------------------------------------------------------------------------------- */
 
 #define TRIES 1500         /* schedules until a smaller program is taken to be sound */

@@ -23,6 +23,10 @@ struct storm_figures {
 /* Run seeds from `first` on, until `runs` are done, `seconds` have passed (0: no limit) or one fails. */
 struct storm_figures storm(uint64_t first, uint64_t runs, double seconds);
 
+/* As storm, with weak memory in every run. Meant for a broken core: a run that fails is the wish. Returns: how many runs it
+ * took; 0: none of `runs` failed. */
+uint64_t storm_until_failure(uint64_t first, uint64_t runs, char *ret_message, size_t size);
+
 /* The smallest case found. */
 struct storm_case {
         struct program program;
