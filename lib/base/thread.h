@@ -7,7 +7,11 @@
 #include <stdint.h>
 
 struct thread {
+#ifdef LIDO_SIM
+        int sim_number;
+#else
         pthread_t native;
+#endif
         void (*run)(void *argument);
         void *argument;
         char name[16];

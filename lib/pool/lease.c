@@ -215,10 +215,13 @@ static void mark_exhausted(struct lido_pool *pool)
 
 int lease_claim(struct lido_pool *pool, const struct want *want, lido_lease *ret_lease)
 {
-        int rc = refusal(load_acquire(&pool->gate));
+        uint64_t gate = load_acquire(&pool->gate);
+        int rc = refusal(gate);
 
         if (rc != LIDO_OK)
                 return rc;
+        if ((gate & GATE_COUNT) && pool_options(pool)->overtake_us < 0) /* what is idle now is on its way to the line */
+                return LIDO_EEXHAUSTED;
         if (claim_idle(pool, want, ret_lease))
                 return LIDO_OK;
         if (!quota_take(pool, want->quota))
@@ -339,14 +342,14 @@ static int wait_in_line(struct lido_pool *pool, struct pool_waiter *w, uint64_t 
         }
 }
 
-static int wait_as_guest(struct lido_pool *pool, const struct want *want, uint64_t deadline_ns, lido_lease *ret_lease)
+static int wait_as_guest(struct lido_pool *pool, const struct want *want, lido_lease *ret_lease)
 {
         struct pool_waiter w = { .pool = pool, .site = want->site, .tag = want->tag, .thread = thread_id(),
                                  .began_ns = clock_now_ns(), .keeper_due_ns = CLOCK_NEVER,
                                  .priority = want->priority, .quota = want->quota };
 
         for (;;) {
-                int rc = wait_in_line(pool, &w, deadline_ns);
+                int rc = wait_in_line(pool, &w, want->deadline_ns);
 
                 if (rc != LIDO_OK) {
                         lease_count_failure(pool, rc, clock_now_ns() - w.began_ns);
@@ -363,11 +366,10 @@ static int wait_as_guest(struct lido_pool *pool, const struct want *want, uint64
 static int acquire_waiting(struct lido_pool *pool, const struct want *want, lido_lease *ret_lease,
                            struct lido_blame *blame)
 {
-        uint64_t deadline_ns = clock_after_ms(clock_now_ns(), want->timeout_ms);
         int rc;
 
         pool_enter(pool);
-        rc = wait_as_guest(pool, want, deadline_ns, ret_lease);
+        rc = wait_as_guest(pool, want, ret_lease);
         if (rc != LIDO_OK && blame)
                 blame_fill(pool, rc, blame);
         pool_leave(pool);
@@ -387,6 +389,7 @@ static int acquire_slow(struct lido_pool *pool, struct want *want, lido_lease *r
                 mark_exhausted(pool);
         if ((rc == LIDO_EEXHAUSTED || rc == LIDO_EPAUSED || rc == LIDO_EQUOTA) && want->timeout_ms != 0) {
                 if (!pool_must_not_wait(pool)) {
+                        want->deadline_ns = clock_after_ms(clock_now_ns(), want->timeout_ms);
                         if (rc == LIDO_EEXHAUSTED && claim_by_spinning(pool, want, ret_lease))
                                 return LIDO_OK;
                         return acquire_waiting(pool, want, ret_lease, blame);

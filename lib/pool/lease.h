@@ -7,6 +7,7 @@
 /* What an acquire asks for. */
 struct want {
         int64_t timeout_ms;
+        uint64_t deadline_ns; /* set before the spin, whose yields may take milliseconds */
         const char *site;
         const char *tag;
         uint64_t label;   /* rather such an object; 0: any */

@@ -26,15 +26,14 @@ uint64_t slot_pass_on(struct lido_slot *slot, uint64_t generation, enum slot_sta
 {
         uint64_t seen = load_relaxed(&slot->word);
 
-        for (;;) {
-                debug_assert(word_generation(seen) == generation);
-                if (seen & MARK_INTERRUPTING) { /* the hook is at work on the object, and does not block */
+        do {
+                while (seen & MARK_INTERRUPTING) { /* the hook is at work on the object, and does not block */
                         thread_yield();
                         seen = load_acquire(&slot->word);
-                } else if (slot_move(slot, &seen, word_make(generation + GENERATION_ONE, to))) {
-                        return seen & MARKS;
                 }
-        }
+                debug_assert(word_generation(seen) == generation);
+        } while (!slot_move(slot, &seen, word_make(generation + GENERATION_ONE, to)));
+        return seen & MARKS;
 }
 
 bool slot_mark(struct lido_slot *slot, uint64_t generation, enum slot_state state, uint64_t marks)
