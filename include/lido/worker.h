@@ -43,7 +43,7 @@ enum lido_priority { LIDO_PRIORITY_NORMAL = 0, LIDO_PRIORITY_HIGH = 1, LIDO_PRIO
 
 #define LIDO_JOB_KEEP 1u /* never drop it for overload: not when the queue is full, not when it has stood too long */
 
-/* One job. Clear it before its first use. The fields are set by the caller before submit and left alone until the job
+/* One job, two cache lines; embed it in a struct that holds what `run` needs. Clear it before its first use. The fields are set by the caller before submit and left alone until the job
  * is the caller's again. */
 struct lido_job {
         void (*run)(struct lido_job *job);              /* on a worker */
@@ -51,12 +51,12 @@ struct lido_job {
                                                          * after `run`; if it did not run: LIDO_ECANCELED, LIDO_ESHED,
                                                          * LIDO_ECLOSED, or why no lease was got */
         struct lido_group *group;                       /* or NULL */
-        uint32_t priority;                              /* enum lido_priority */
-        uint32_t flags;                                 /* LIDO_JOB_... */
+        uint16_t priority;                              /* enum lido_priority */
+        uint16_t flags;                                 /* LIDO_JOB_... */
+        uint32_t own_state;                             /* lido's */
         uint64_t own[4];                                /* lido's */
         struct lido_loop *loop; /* where `done` is called; NULL: on the worker, or by whoever drops the job */
-        void *data;             /* the caller's */
-        uint64_t own_more[12];  /* lido's */
+        uint64_t own_more[7];   /* lido's */
 };
 
 /* ---- an executor ----------------------------------------------------------------------------------------- */

@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <string.h>
 
+#include "base/mutex.h"
 #include "worker/executor.h"
 
 #define ANSWER_NS (100 * NS_PER_MS)
@@ -60,13 +61,13 @@ static bool ask(struct lido_workers *ws, struct lido_worker *w)
 {
         bool is_asked = false;
 
-        mutex_lock(&ws->lock);
+        lock_take(&ws->lock);
         if (w->is_reported && list_is_linked(&w->link)) {
                 store_relaxed(&asked_thread, w->thread_id);
                 store_release(&state, ASKED);
                 is_asked = pthread_kill(w->thread.native, ws->options.backtrace_signal) == 0;
         }
-        mutex_unlock(&ws->lock);
+        lock_give(&ws->lock);
         return is_asked;
 }
 

@@ -11,14 +11,14 @@ void lido_blocking_begin(void)
                 return;
         ws = w->workers;
         after_init(&after);
-        mutex_lock(&ws->lock);
+        lock_take(&ws->lock);
         w->is_blocked = !w->is_lent && ws->blocked < ws->options.blocking_limit;
         if (w->is_blocked) {
                 ws->blocked++;
                 if (queue_count(&ws->queue) > 0 || ws->batchers > 0 || !list_is_empty(&ws->borrowers))
                         summon_locked(ws, &after);
         }
-        mutex_unlock(&ws->lock);
+        lock_give(&ws->lock);
         after_unlock(ws, &after);
 }
 
@@ -31,9 +31,9 @@ void lido_blocking_end(void)
         if (!w || w->blocking == 0 || --w->blocking > 0)
                 return;
         ws = w->workers;
-        mutex_lock(&ws->lock);
+        lock_take(&ws->lock);
         if (w->is_blocked)
                 ws->blocked--;
         w->is_blocked = false;
-        mutex_unlock(&ws->lock);
+        lock_give(&ws->lock);
 }

@@ -75,9 +75,9 @@ static int start_min(struct lido_workers *ws)
                 bool is_reserved;
                 int rc;
 
-                mutex_lock(&ws->lock);
+                lock_take(&ws->lock);
                 is_reserved = worker_reserve_locked(ws, &w);
-                mutex_unlock(&ws->lock);
+                lock_give(&ws->lock);
                 if (!is_reserved)
                         return LIDO_ENOMEM;
                 rc = worker_start(ws, w);
@@ -106,7 +106,6 @@ int lido_workers_open(struct lido_workers **ret_workers, const struct lido_worke
         ws->max = taken.max;
         ws->idle_timeout_ns = clock_after_ms(0, taken.idle_timeout_ms);
         ws->stuck_after_ns = clock_after_ms(0, taken.stuck_after_ms);
-        mutex_init(&ws->lock);
         lists_init(ws);
         queue_init(&ws->queue, taken.overtake_jobs, clock_after_ms(0, taken.codel_target_ms),
                    clock_after_ms(0, taken.codel_interval_ms));
@@ -127,11 +126,11 @@ static void wake_idle(struct lido_workers *ws)
         for (;;) {
                 struct list *link;
 
-                mutex_lock(&ws->lock);
+                lock_take(&ws->lock);
                 link = ws->is_ending || ws->threads - ws->blocked > ws->max ? list_back(&ws->idle) : NULL;
                 if (link)
                         worker_choose_locked(ws, list_entry(link, struct lido_worker, idle_link));
-                mutex_unlock(&ws->lock);
+                lock_give(&ws->lock);
                 if (!link)
                         return;
                 park_wake(&list_entry(link, struct lido_worker, idle_link)->word, 1);
@@ -147,11 +146,11 @@ int lido_workers_resize(struct lido_workers *ws, uint32_t max)
         if (is_foreign(ws))
                 return LIDO_EFORKED;
         after_init(&after);
-        mutex_lock(&ws->lock);
+        lock_take(&ws->lock);
         ws->max = max;
         if (queue_count(&ws->queue) > 0 || !list_is_empty(&ws->borrowers))
                 summon_locked(ws, &after);
-        mutex_unlock(&ws->lock);
+        lock_give(&ws->lock);
         after_unlock(ws, &after);
         wake_idle(ws);
         return LIDO_OK;
@@ -175,17 +174,17 @@ static bool wait_until(struct lido_workers *ws, bool (*is_so)(struct lido_worker
         bool in_time = true;
         bool so;
 
-        mutex_lock(&ws->lock);
+        lock_take(&ws->lock);
         while (!(so = is_so(ws)) && in_time) {
                 uint32_t seen = load_relaxed(&ws->quiet_word);
 
                 ws->quiet_waiters++;
-                mutex_unlock(&ws->lock);
+                lock_give(&ws->lock);
                 in_time = park_wait(&ws->quiet_word, seen, deadline);
-                mutex_lock(&ws->lock);
+                lock_take(&ws->lock);
                 ws->quiet_waiters--;
         }
-        mutex_unlock(&ws->lock);
+        lock_give(&ws->lock);
         return so;
 }
 
@@ -212,7 +211,7 @@ static bool fail_one(struct lido_workers *ws, struct list *line)
 {
         struct list *link;
 
-        mutex_lock(&ws->lock);
+        lock_take(&ws->lock);
         link = list_front(line);
         if (link) {
                 struct waiter *waiter = list_entry(link, struct waiter, link);
@@ -221,7 +220,7 @@ static bool fail_one(struct lido_workers *ws, struct list *line)
                 waiter->code = LIDO_ECLOSED;
                 waiter_settle(waiter, WAITER_FAILED);
         }
-        mutex_unlock(&ws->lock);
+        lock_give(&ws->lock);
         if (link)
                 park_wake(&list_entry(link, struct waiter, link)->state, 1);
         return link != NULL;
@@ -246,10 +245,10 @@ int lido_workers_close(struct lido_workers *ws)
         if (is_foreign(ws))
                 return LIDO_EFORKED;
         list_init(&dropped);
-        mutex_lock(&ws->lock);
+        lock_take(&ws->lock);
         ws->is_closed = true;
         drop_delayed_locked(ws, &dropped);
-        mutex_unlock(&ws->lock);
+        lock_give(&ws->lock);
         while (fail_one(ws, &ws->room) || fail_one(ws, &ws->borrowers))
                 ;
         lease_jobs_end(ws);
@@ -264,7 +263,7 @@ static void drop_rest(struct lido_workers *ws)
         struct job *job;
 
         list_init(&dropped);
-        mutex_lock(&ws->lock);
+        lock_take(&ws->lock);
         store_release(&ws->is_stopping, 1);
         while ((job = queue_peek(&ws->queue)) != NULL) {
                 job_drop_locked(ws, job, &dropped);
@@ -284,7 +283,7 @@ static void drop_rest(struct lido_workers *ws)
                         }
                 }
         }
-        mutex_unlock(&ws->lock);
+        lock_give(&ws->lock);
         jobs_end(&dropped, LIDO_ECLOSED);
 }
 
@@ -299,7 +298,6 @@ static void free_workers(struct lido_workers *ws)
                 list_unlink(link);
                 mem_free(list_entry(link, struct lido_worker, link));
         }
-        mutex_fini(&ws->lock);
         mem_free(ws);
 }
 
@@ -326,9 +324,9 @@ int lido_workers_shutdown(struct lido_workers *ws, int64_t timeout_ms)
         lido_workers_close(ws);
         if (!wait_until(ws, is_quiet_locked, deadline))
                 drop_rest(ws);
-        mutex_lock(&ws->lock);
+        lock_take(&ws->lock);
         ws->is_ending = true;
-        mutex_unlock(&ws->lock);
+        lock_give(&ws->lock);
         wake_idle(ws);
         deadline = grace_after(deadline);
         if (!wait_until(ws, is_empty_locked, deadline)) {

@@ -38,10 +38,10 @@
 #define LIDO_WORKER_EXECUTOR_H
 
 #include "base/clock.h"
-#include "base/mutex.h"
 #include "base/park.h"
 #include "base/thread.h"
 #include "base/waiter.h"
+#include "worker/lock.h"
 #include "worker/queue.h"
 
 /* More jobs at once than this do not make the lock noticeably rarer (measured: 8 is slower, 32 is not faster). */
@@ -102,6 +102,7 @@ enum { AFTER_WORDS = BATCH_MAX };
 
 /* What to do once the lock is released. */
 struct after {
+        bool any;             /* anything at all */
         struct lido_worker *wake;  /* an idle worker that was chosen */
         struct lido_worker *start; /* a thread to start, counted already */
         bool quiet;           /* whoever waits for quiet is to look */
@@ -115,7 +116,7 @@ struct after {
 static inline void after_init(struct after *after)
 {
         after->wake = after->start = NULL;
-        after->quiet = after->minder = after->has_dropped = false;
+        after->any = after->quiet = after->minder = after->has_dropped = false;
         after->words = 0;
 }
 
@@ -123,7 +124,7 @@ static inline struct list *after_dropped(struct after *after)
 {
         if (!after->has_dropped)
                 list_init(&after->dropped);
-        after->has_dropped = true;
+        after->any = after->has_dropped = true;
         return &after->dropped;
 }
 
@@ -136,20 +137,26 @@ struct lido_workers {
         uint32_t epoch;            /* of the process; see fork.c */
         struct list registry_link; /* fork.c's lock */
 
-        struct mutex lock __attribute__((aligned(64)));
-        struct queue queue;   /* lock */
-        struct list idle;     /* lock: asleep, the latest first */
-        uint32_t idle_count;  /* lock: of them */
-        uint32_t max;         /* lock */
-        uint32_t threads;     /* lock: all that live, but those in `leaving` */
-        uint32_t busy;        /* lock */
-        uint32_t blocked;     /* lock: busy ones that have said that they block */
-        uint32_t lent;        /* lock */
-        uint32_t batchers;    /* lock */
+        /* Two lines travel between cores with every job: this one and the first of the queue. */
+        struct lock lock __attribute__((aligned(64)));
+        uint32_t max;       /* lock */
+        uint32_t threads;   /* lock: all that live, but those in `leaving` */
+        uint32_t blocked;   /* lock: busy ones that have said that they block */
+        struct list idle;   /* lock: asleep, the latest first */
+        uint64_t submitted; /* lock: jobs accepted */
+        uint32_t batchers;  /* lock */
+        uint32_t lent;      /* lock */
+        bool is_closed;     /* lock: no new jobs */
+        bool is_waking;     /* lock: a worker has been woken or started for the queue and has not come to the lock yet */
+        bool is_lingering;  /* lock: a worker looks at the queue before it sleeps */
+        struct queue queue; /* lock */
+
+        uint32_t idle_count;  /* lock: length of `idle` */
+        uint32_t busy;        /* lock: see above */
         uint32_t leaving;     /* lock: have left the table, and run on_stop */
-        bool is_waking;       /* lock: a worker has been woken or started for the queue and has not come to the lock yet */
-        bool is_lingering;    /* lock: a worker looks at the queue before it sleeps */
-        bool is_closed;       /* lock: no new jobs */
+        struct list room;      /* lock: struct room_waiter, oldest first */
+        struct list borrowers; /* lock: struct loan_waiter, oldest first */
+        bool is_watch_asleep;  /* lock: nothing runs as far as the minder knows; wake it for the first job */
         bool is_ending;       /* lock: workers that find nothing to do end */
         _Atomic uint32_t is_stopping; /* jobs are asked to stop; written under the lock */
         _Atomic uint32_t quiet_word;  /* slept on by those who wait for quiet; moved under the lock */
@@ -158,8 +165,6 @@ struct lido_workers {
         struct list all;       /* lock: workers that have arrived */
         struct list ended;     /* lock: to be joined */
         struct list spare;     /* lock: joined, to be used again */
-        struct list room;      /* lock: struct room_waiter, oldest first */
-        struct list borrowers; /* lock: struct loan_waiter, oldest first */
         struct list leasing;   /* lock: jobs that wait for a lease, by link */
         uint32_t numbers;      /* lock: last number given to a worker */
 
@@ -167,7 +172,6 @@ struct lido_workers {
         struct thread minder;         /* starter, joiner */
         bool has_minder;              /* lock */
         bool is_minder_ending;        /* lock */
-        bool is_watch_asleep;         /* lock: nothing runs as far as the minder knows; wake it for the first job */
         _Atomic uint32_t minder_word; /* 0 asleep; set under the lock */
         struct heap delayed;          /* lock */
         uint32_t delayed_count;       /* lock */
@@ -182,7 +186,13 @@ struct lido_workers {
 void summon_locked(struct lido_workers *ws, struct after *after) REQUIRES(ws->lock);
 
 /* Do what was noted under the lock. The lock is not held. */
-void after_unlock(struct lido_workers *ws, struct after *after);
+void after_unlock_slow(struct lido_workers *ws, struct after *after);
+
+static inline void after_unlock(struct lido_workers *ws, struct after *after)
+{
+        if (after->any)
+                after_unlock_slow(ws, after);
+}
 
 /* Count a thread to come, which after_unlock starts. Returns: false without memory. */
 bool worker_reserve_locked(struct lido_workers *ws, struct lido_worker **ret_worker) REQUIRES(ws->lock);
@@ -212,13 +222,30 @@ struct lido_worker *worker_self(void);
 /* Note that whoever waits for quiet is to look, if it is quiet. */
 void quiet_note_locked(struct lido_workers *ws, struct after *after) REQUIRES(ws->lock);
 
+/* ---- fork.c ---------------------------------------------------------------------------------------------- */
+
+extern _Atomic uint32_t fork_epoch; /* written in a child made by fork, while it has one thread */
+
+void fork_watch(struct lido_workers *ws);
+void fork_unwatch(struct lido_workers *ws);
+
+static inline bool is_foreign(const struct lido_workers *ws)
+{
+        return ws->epoch != load_relaxed(&fork_epoch);
+}
+
 /* ---- submit.c: into the queue and out of it -------------------------------------------------------------- */
 
 /* May this job enter at all? Returns: LIDO_OK, LIDO_EBUSY, LIDO_ECLOSED, LIDO_ECANCELED. */
 int submit_admit_locked(struct lido_workers *ws, struct job *job) REQUIRES(ws->lock);
 
 /* Is it a job at all? Returns: LIDO_OK, LIDO_EINVAL, LIDO_EFORKED. */
-int submit_check(struct lido_workers *ws, struct lido_job *job);
+static inline int submit_check(struct lido_workers *ws, struct lido_job *job)
+{
+        if (!ws || !job || !job->run || job->priority > LIDO_PRIORITY_LOW || (job->flags & ~LIDO_JOB_KEEP))
+                return LIDO_EINVAL;
+        return is_foreign(ws) ? LIDO_EFORKED : LIDO_OK;
+}
 
 /* Put an admitted job in the queue, its state not yet QUEUED. Somebody is to be summoned then. Returns: as
  * group_enter_locked, false for a job that has entered its group before. */
@@ -259,18 +286,6 @@ int lease_job_cancel(struct job *job);
 
 /* Have all of them end, for the executor closes. Lock not held. */
 void lease_jobs_end(struct lido_workers *ws);
-
-/* ---- fork.c ---------------------------------------------------------------------------------------------- */
-
-extern _Atomic uint32_t fork_epoch; /* written in a child made by fork, while it has one thread */
-
-void fork_watch(struct lido_workers *ws);
-void fork_unwatch(struct lido_workers *ws);
-
-static inline bool is_foreign(const struct lido_workers *ws)
-{
-        return ws->epoch != load_relaxed(&fork_epoch);
-}
 
 /* ---- report.c: events and stats -------------------------------------------------------------------------- */
 

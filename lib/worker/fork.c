@@ -19,13 +19,13 @@ static void lock_all(void) NO_THREAD_SAFETY
 {
         mutex_lock(&registry);
         list_for_each(link, &executors)
-                mutex_lock(&list_entry(link, struct lido_workers, registry_link)->lock);
+                lock_take(&list_entry(link, struct lido_workers, registry_link)->lock);
 }
 
 static void unlock_all(void) NO_THREAD_SAFETY
 {
         list_for_each(link, &executors)
-                mutex_unlock(&list_entry(link, struct lido_workers, registry_link)->lock);
+                lock_give(&list_entry(link, struct lido_workers, registry_link)->lock);
         mutex_unlock(&registry);
 }
 
@@ -129,7 +129,6 @@ int lido_workers_forked(struct lido_workers *ws, void (*inherited)(struct lido_j
         free_workers(&ws->all);
         free_workers(&ws->ended);
         free_workers(&ws->spare);
-        mutex_fini(&ws->lock);
         mem_free(ws);
         return heirs.count;
 }

@@ -49,7 +49,7 @@ static struct job *take_one(struct lido_workers *ws, struct group *g)
         struct list *link;
 
         after_init(&after);
-        mutex_lock(&ws->lock);
+        lock_take(&ws->lock);
         link = list_front(&g->queued);
         if (link) {
                 job = list_entry(link, struct job, group_link);
@@ -57,7 +57,7 @@ static struct job *take_one(struct lido_workers *ws, struct group *g)
                 job_begin(job);
                 room_give_locked(ws, &after);
         }
-        mutex_unlock(&ws->lock);
+        lock_give(&ws->lock);
         after_unlock(ws, &after);
         return job;
 }
@@ -117,12 +117,12 @@ int lido_group_cancel(struct lido_group *group)
                 return LIDO_EFORKED;
         list_init(&dropped);
         after_init(&after);
-        mutex_lock(&ws->lock);
+        lock_take(&ws->lock);
         store_release(&g->is_canceled, 1);
         count = drop_all_locked(ws, &g->queued, &dropped) + drop_all_locked(ws, &g->parked, &dropped);
         room_give_locked(ws, &after);
         quiet_note_locked(ws, &after);
-        mutex_unlock(&ws->lock);
+        lock_give(&ws->lock);
         after_unlock(ws, &after);
         jobs_end(&dropped, LIDO_ECANCELED);
         return count;

@@ -4,11 +4,12 @@
 
 #ifdef LIDO_DEBUG
 #define TO(state) (1u << JOB_##state)
-#define TO_NEW (TO(QUEUED) | TO(DELAYED) | TO(LEASING))
+#define TO_NEW (TO(QUEUED) | TO(HANDED) | TO(DELAYED) | TO(LEASING))
 #define TO_OLD (TO(ENDING) | TO(IDLE))
 const uint16_t job_arrows[JOB_STATES] = {
         [JOB_IDLE] = TO_NEW,
         [JOB_QUEUED] = TO(RUNNING) | TO(RELEASED) | TO(BATCHED) | TO_OLD,
+        [JOB_HANDED] = TO(RUNNING) | TO(RELEASED) | TO_OLD,
         [JOB_DELAYED] = TO(QUEUED) | TO_OLD,
         [JOB_LEASING] = TO(QUEUED) | TO_OLD,
         [JOB_BATCHED] = TO(RUNNING) | TO(RELEASED) | TO_OLD,
@@ -19,9 +20,9 @@ const uint16_t job_arrows[JOB_STATES] = {
 #endif
 
 /* A loop is kept open for a job only from its own thread, where the hold is given back too, after `done`. */
-void job_hold(struct job *job)
+void job_hold_slow(struct job *job)
 {
-        job->is_held = job->loop && lido_loop_is_self(job->loop);
+        job->is_held = lido_loop_is_self(job->loop);
         if (job->is_held)
                 lido_loop_hold(job->loop);
 }

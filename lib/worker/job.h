@@ -7,11 +7,12 @@
  *          |   +------> DELAYED ---+ |   +-> BATCHED ----+---> RELEASED                    (no done: the caller's
  *          |    lease got            |          claim                                       from the call of run on)
  *          +----------> LEASING -----+
- *      QUEUED, DELAYED, LEASING, BATCHED --- cancel, shed, close ---> IDLE, or ENDING and then IDLE
+ *      QUEUED, HANDED, DELAYED, LEASING, BATCHED --- cancel, shed, close ---> IDLE, or ENDING and then IDLE
  *
  * Arrows, each with the function that takes it:
  *      IDLE|RELEASED -> QUEUED     submit_enqueue_locked           QUEUED -> RUNNING|RELEASED  job_begin
  *      IDLE|RELEASED -> DELAYED    lido_submit_after_at            QUEUED -> BATCHED           threads.c take_several_locked
+ *      IDLE|RELEASED -> HANDED     lido_thread_run_at              HANDED -> RUNNING|RELEASED  job_begin
  *      IDLE|RELEASED -> LEASING    with_lease.c                    BATCHED -> RUNNING|RELEASED job_begin, after the claim
  *      DELAYED|LEASING -> QUEUED   submit_enqueue_locked           any pending -> ENDING       job_drop_locked
  *      RUNNING -> ENDING|IDLE      job_end                         ENDING -> IDLE              job_end, its loop
@@ -37,7 +38,8 @@ struct lido_worker;
 
 enum job_state {
         JOB_IDLE,     /* the caller's; all zero is this */
-        JOB_QUEUED,   /* in a class of the queue, or in the list of a lent worker (`home`) */
+        JOB_QUEUED,   /* in a class of the queue */
+        JOB_HANDED,   /* in the list of a lent worker */
         JOB_DELAYED,  /* in the heap of times */
         JOB_LEASING,  /* waits for its lease */
         JOB_BATCHED,  /* taken by a worker together with others */
@@ -47,35 +49,38 @@ enum job_state {
         JOB_STATES
 };
 
-/* The same memory as struct lido_job, field by field. */
+/* The same memory as struct lido_job, field by field. The first 64 bytes are all that submitting and running a plain job
+ * touches; the rest is for jobs with a loop, a group or a delay. */
 struct job {
         void (*run)(struct lido_job *job);
         void (*done)(struct lido_job *job, int status);
         struct lido_group *group;
-        uint32_t priority;
-        uint32_t flags;
-        _Atomic uint32_t state; /* enum job_state; see above */
-        _Atomic uint32_t stop;  /* set by cancel, under the lock; read by the job */
-        struct list link;       /* lock: the queue, `own` of a worker, or a list of dropped jobs */
-        const char *site;       /* set by submit */
-        struct lido_loop *loop;
-        void *data;
-        struct lido_workers *workers; /* set by submit */
-        struct lido_worker *home;          /* lock: the lent worker in whose list it stands; NULL: the queue */
-        struct list group_link;       /* lock: in its group while it can be taken or dropped */
-        uint64_t since_ns;            /* set by submit when the queue keeps time */
+        uint16_t priority;
+        uint16_t flags;
+        _Atomic uint8_t state; /* enum job_state; see above */
+        _Atomic uint8_t stop;  /* set by cancel, under the lock; read by the job */
+        uint8_t is_held;       /* set by submit: its loop is held for it */
+        uint8_t unused;
         union {
-                struct heap_node due;  /* lock: while DELAYED */
-                struct lido_post post; /* owner: while ENDING by way of a loop */
+                struct list link;      /* lock: in the queue, in `own` of a worker, in a list of dropped jobs */
+                struct lido_post post; /* owner: ENDING, by way of a loop */
         };
-        int status;       /* owner: while ENDING */
-        uint32_t is_held; /* set by submit: its loop is held for it */
+        struct lido_workers *workers; /* set by submit */
+        const char *site;             /* set by submit */
+
+        struct lido_loop *loop;
+        struct list group_link; /* lock: in its group while it can be taken or dropped */
+        union {
+                struct heap_node due; /* lock: DELAYED */
+                uint64_t since_ns;    /* lock: QUEUED, when the queue keeps time */
+                int status;           /* owner: ENDING */
+        };
 } __attribute__((may_alias));
 
-_Static_assert(sizeof(struct job) <= sizeof(struct lido_job), "struct lido_job has room for what lido keeps in it");
-_Static_assert(offsetof(struct job, state) == offsetof(struct lido_job, own), "the same layout");
-_Static_assert(offsetof(struct job, loop) == offsetof(struct lido_job, loop), "the same layout");
-_Static_assert(offsetof(struct job, workers) == offsetof(struct lido_job, own_more), "the same layout");
+_Static_assert(sizeof(struct job) == sizeof(struct lido_job) && sizeof(struct job) == 128, "two cache lines");
+_Static_assert(offsetof(struct job, state) == offsetof(struct lido_job, own_state), "the same layout");
+_Static_assert(offsetof(struct job, link) == offsetof(struct lido_job, own), "the same layout");
+_Static_assert(offsetof(struct job, loop) == offsetof(struct lido_job, loop) && offsetof(struct job, loop) == 64, "and line");
 
 static inline struct job *job_of(struct lido_job *job)
 {
@@ -106,7 +111,7 @@ extern const uint16_t job_arrows[JOB_STATES]; /* bit N: may move to state N */
 static inline void job_move(struct job *job, enum job_state to)
 {
         debug_assert(job_arrows[job_state(job)] & (1u << to));
-        store_relaxed(&job->state, (uint32_t)to);
+        store_relaxed(&job->state, (uint8_t)to);
 }
 
 /* The job is claimed and `run` is about to be called: whose is it from now on? */
@@ -120,7 +125,15 @@ static inline void job_begin(struct job *job)
 void job_end(struct job *job, int status);
 
 /* Get hold of the loop of a job that is about to be submitted, if this is its thread; and undo that. */
-void job_hold(struct job *job);
+void job_hold_slow(struct job *job);
+
+static inline void job_hold(struct job *job)
+{
+        job->is_held = 0;
+        if (job->done && job->loop)
+                job_hold_slow(job);
+}
+
 void job_unhold(struct job *job);
 
 #endif

@@ -33,6 +33,7 @@ static bool serve_line_locked(struct lido_workers *ws, struct lido_worker *w, st
                 list_unlink(&borrower->waiter.link);
                 borrower->gift = lend_locked(ws, w, borrower->site);
                 after->word[after->words++] = &borrower->waiter.state;
+                after->any = true;
                 lido_assert(waiter_settle(&borrower->waiter, WAITER_GIVEN)); /* others settle under the lock, unlinked */
                 return true;
         }
@@ -72,11 +73,11 @@ static int wait_in_line(struct lido_workers *ws, struct loan_waiter *borrower, u
         enum waiter_state outcome = waiter_sleep(&borrower->waiter, deadline);
 
         if (outcome == WAITER_WAITING) {
-                mutex_lock(&ws->lock);
+                lock_take(&ws->lock);
                 list_unlink(&borrower->waiter.link);
                 waiter_settle(&borrower->waiter, WAITER_TIMED_OUT);
                 outcome = (enum waiter_state)load_acquire(&borrower->waiter.state);
-                mutex_unlock(&ws->lock);
+                lock_give(&ws->lock);
         }
         if (outcome == WAITER_GIVEN)
                 return LIDO_OK;
@@ -94,20 +95,20 @@ int lido_thread_acquire_at(struct lido_workers *ws, int64_t timeout_ms, lido_thr
                 return LIDO_EINVAL;
         if (is_foreign(ws))
                 return LIDO_EFORKED;
-        mutex_lock(&ws->lock);
+        lock_take(&ws->lock);
         rc = try_locked(ws, site, &start, &loan);
         if (rc == LIDO_EEXHAUSTED && timeout_ms != 0) {
                 if (worker_self() && worker_self()->workers == ws) {
-                        mutex_unlock(&ws->lock);
+                        lock_give(&ws->lock);
                         return LIDO_EDEADLK;
                 }
                 waiter_init(&borrower.waiter, NULL);
                 list_push_back(&ws->borrowers, &borrower.waiter.link);
-                mutex_unlock(&ws->lock);
+                lock_give(&ws->lock);
                 rc = wait_in_line(ws, &borrower, clock_after_ms(clock_now_ns(), timeout_ms));
                 loan = borrower.gift;
         } else {
-                mutex_unlock(&ws->lock);
+                lock_give(&ws->lock);
         }
         if (rc == LIDO_OK && start)
                 rc = worker_start(ws, start);
@@ -134,15 +135,14 @@ static int run_locked(struct lido_workers *ws, struct lido_worker *w, struct job
         if (rc != LIDO_OK)
                 return rc;
         job->workers = ws;
-        job->home = w;
         store_relaxed(&job->stop, 0);
-        job_move(job, JOB_QUEUED);
+        job_move(job, JOB_HANDED);
         list_push_back(&w->own, &job->link);
         if (job->group) {
                 *ret_call = group_enter_locked(job->group);
                 list_push_back(&group_of(job->group)->queued, &job->group_link);
         }
-        ws->stats.submitted++;
+        ws->submitted++;
         return LIDO_OK;
 }
 
@@ -156,7 +156,7 @@ int lido_thread_run_at(lido_thread thread, struct lido_job *public_job, const ch
 
         if (rc != LIDO_OK)
                 return rc;
-        mutex_lock(&ws->lock);
+        lock_take(&ws->lock);
         rc = loan_check_locked(w, thread.generation);
         if (rc == LIDO_OK)
                 rc = run_locked(ws, w, job, &call);
@@ -169,7 +169,7 @@ int lido_thread_run_at(lido_thread thread, struct lido_job *public_job, const ch
                 if (wake)
                         worker_choose_locked(ws, w);
         }
-        mutex_unlock(&ws->lock);
+        lock_give(&ws->lock);
         if (wake)
                 park_wake(&w->word, 1);
         if (call)
@@ -195,6 +195,7 @@ static void take_back_locked(struct lido_workers *ws, struct lido_worker *w, str
         if (ws->threads > ws->options.min || ws->is_ending || (queue_count(&ws->queue) > 0 && !ws->is_waking)) {
                 worker_choose_locked(ws, w);
                 after->wake = w;
+                after->any = true;
         } else {
                 idle_add_locked(ws, w);
         }
@@ -213,11 +214,11 @@ int lido_thread_release_at(lido_thread thread, const char *site)
         if (is_foreign(ws))
                 return LIDO_EFORKED;
         after_init(&after);
-        mutex_lock(&ws->lock);
+        lock_take(&ws->lock);
         rc = loan_check_locked(w, thread.generation);
         if (rc == LIDO_OK)
                 take_back_locked(ws, w, &after);
-        mutex_unlock(&ws->lock);
+        lock_give(&ws->lock);
         after_unlock(ws, &after);
         if (rc != LIDO_OK)
                 report_misuse(ws, rc, site);

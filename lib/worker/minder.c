@@ -26,7 +26,7 @@ void minder_call_locked(struct lido_workers *ws, struct after *after)
         if (!ws->has_minder)
                 return;
         store_release(&ws->minder_word, 1);
-        after->minder = true;
+        after->any = after->minder = true;
 }
 
 /* ---- delayed jobs ----------------------------------------------------------------------------------------- */
@@ -60,13 +60,12 @@ static int delay_locked(struct lido_workers *ws, struct job *job, uint64_t due_n
         if (rc != LIDO_OK)
                 return rc;
         job->workers = ws;
-        job->home = NULL;
         store_relaxed(&job->stop, 0);
         job_move(job, JOB_DELAYED);
         job->due.is_in = false;
         heap_set(&ws->delayed, &job->due, due_ns);
         ws->delayed_count++;
-        ws->stats.submitted++;
+        ws->submitted++;
         if (job->group) {
                 group_enter_locked(job->group);
                 list_push_back(&group_of(job->group)->parked, &job->group_link);
@@ -86,7 +85,7 @@ int lido_submit_after_at(struct lido_workers *ws, struct lido_job *public_job, i
         if (rc != LIDO_OK)
                 return rc;
         after_init(&after);
-        mutex_lock(&ws->lock);
+        lock_take(&ws->lock);
         rc = delay_locked(ws, job, clock_after_ms(clock_now_ns(), delay_ms));
         if (rc == LIDO_OK) {
                 job->site = site;
@@ -94,7 +93,7 @@ int lido_submit_after_at(struct lido_workers *ws, struct lido_job *public_job, i
                 if (heap_first(&ws->delayed) == &job->due)
                         minder_call_locked(ws, &after);
         }
-        mutex_unlock(&ws->lock);
+        lock_give(&ws->lock);
         after_unlock(ws, &after);
         if (rc == LIDO_EBUSY)
                 report_misuse(ws, rc, site);
@@ -170,7 +169,7 @@ static void minder_main(void *argument)
 {
         struct lido_workers *ws = argument;
 
-        mutex_lock(&ws->lock);
+        lock_take(&ws->lock);
         while (!ws->is_minder_ending) {
                 struct reports reports = { .count = 0 };
                 uint64_t now = clock_now_ns();
@@ -183,14 +182,14 @@ static void minder_main(void *argument)
                 deadline = watch_locked(ws, now, &reports);
                 if (heap_first(&ws->delayed))
                         deadline = clock_min(deadline, heap_first(&ws->delayed)->due_ns);
-                mutex_unlock(&ws->lock);
+                lock_give(&ws->lock);
                 after_unlock(ws, &after);
                 tell(ws, &reports);
                 while (load_acquire(&ws->minder_word) == 0 && park_wait(&ws->minder_word, 0, deadline))
                         ;
-                mutex_lock(&ws->lock);
+                lock_take(&ws->lock);
         }
-        mutex_unlock(&ws->lock);
+        lock_give(&ws->lock);
 }
 
 int minder_start(struct lido_workers *ws)
@@ -199,18 +198,18 @@ int minder_start(struct lido_workers *ws)
         char name[16];
         int rc;
 
-        mutex_lock(&ws->lock);
+        lock_take(&ws->lock);
         has_minder = ws->has_minder || ws->is_closed;
         ws->has_minder |= !ws->is_closed;
-        mutex_unlock(&ws->lock);
+        lock_give(&ws->lock);
         if (has_minder)
                 return LIDO_OK;
         snprintf(name, sizeof name, "%.10s-mind", ws->name);
         rc = thread_start(&ws->minder, name, ws->options.stack_bytes, minder_main, ws);
         if (rc != LIDO_OK) {
-                mutex_lock(&ws->lock);
+                lock_take(&ws->lock);
                 ws->has_minder = false;
-                mutex_unlock(&ws->lock);
+                lock_give(&ws->lock);
         }
         return rc;
 }
@@ -221,11 +220,11 @@ void minder_stop(struct lido_workers *ws)
         bool had_minder;
 
         after_init(&after);
-        mutex_lock(&ws->lock);
+        lock_take(&ws->lock);
         had_minder = ws->has_minder;
         ws->is_minder_ending = true;
         minder_call_locked(ws, &after);
-        mutex_unlock(&ws->lock);
+        lock_give(&ws->lock);
         after_unlock(ws, &after);
         if (had_minder)
                 thread_join(&ws->minder);

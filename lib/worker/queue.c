@@ -2,12 +2,6 @@
 
 #include "base/clock.h"
 
-static const uint8_t class_of_priority[] = {
-        [LIDO_PRIORITY_NORMAL] = 1,
-        [LIDO_PRIORITY_HIGH] = 0,
-        [LIDO_PRIORITY_LOW] = 2,
-};
-
 void queue_init(struct queue *queue, uint32_t overtake_jobs, uint64_t target_ns, uint64_t interval_ns)
 {
         for (int i = 0; i < QUEUE_CLASSES; i++) {
@@ -25,69 +19,20 @@ void queue_init(struct queue *queue, uint32_t overtake_jobs, uint64_t target_ns,
         queue->is_standing = false;
 }
 
-/* hot: measured by the throughput workload of the worker benches */
-void queue_push(struct queue *queue, struct job *job)
+/* A class that has been overtaken often enough goes before the highest. */
+unsigned queue_class_slow(const struct queue *queue, unsigned highest)
 {
-        unsigned class = class_of_priority[job->priority];
-        uint32_t count = load_relaxed(&queue->count) + 1;
-
-        list_push_back(&queue->class[class], &job->link);
-        queue->filled |= 1u << class;
-        store_relaxed(&queue->count, count);
-        if (count > queue->peak)
-                queue->peak = count;
-}
-
-void queue_unlink(struct queue *queue, struct job *job)
-{
-        unsigned class = class_of_priority[job->priority];
-
-        list_unlink(&job->link);
-        store_relaxed(&queue->count, load_relaxed(&queue->count) - 1);
-        if (list_is_empty(&queue->class[class])) {
-                queue->filled &= ~(1u << class);
-                queue->overtaken[class] = 0;
-        }
-        if (queue->filled == 0)
-                queue->least_ns = 0;
-}
-
-/* The class to serve: the highest, unless a lower one has been overtaken often enough. */
-static unsigned class_next(const struct queue *queue)
-{
-        unsigned highest = (unsigned)__builtin_ctz(queue->filled);
-
-        if ((queue->filled & (queue->filled - 1)) == 0)
-                return highest;
         for (unsigned i = highest + 1; i < QUEUE_CLASSES; i++)
                 if ((queue->filled & (1u << i)) && queue->overtaken[i] >= queue->overtake_jobs)
                         return i;
         return highest;
 }
 
-struct job *queue_peek(struct queue *queue)
+void queue_overtake_slow(struct queue *queue, unsigned class)
 {
-        if (queue->filled == 0)
-                return NULL;
-        return list_entry(queue->class[class_next(queue)].next, struct job, link);
-}
-
-/* hot: measured by the throughput workload of the worker benches */
-struct job *queue_pop(struct queue *queue)
-{
-        struct job *job;
-        unsigned class;
-
-        if (queue->filled == 0)
-                return NULL;
-        class = class_next(queue);
-        job = list_entry(queue->class[class].next, struct job, link);
-        queue->overtaken[class] = 0;
         for (unsigned i = class + 1; i < QUEUE_CLASSES; i++)
-                if (queue->filled & (1u << i))
+                if ((queue->filled & (1u << i)) && queue->overtaken[i] < UINT16_MAX)
                         queue->overtaken[i]++;
-        queue_unlink(queue, job);
-        return job;
 }
 
 struct job *queue_victim(struct queue *queue)
@@ -141,7 +86,7 @@ void queue_check(struct queue *queue)
                 list_for_each(link, &queue->class[i]) {
                         struct job *job = list_entry(link, struct job, link);
 
-                        lido_assert(class_of_priority[job->priority] == i);
+                        lido_assert(queue_class_of(job) == i);
                         lido_assert(link->next->prev == link);
                         count++;
                 }

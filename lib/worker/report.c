@@ -35,9 +35,9 @@ void report_misuse(struct lido_workers *ws, int code, const char *site)
         struct lido_worker_event event = { .type = LIDO_WORKER_EVENT_MISUSE, .code = code, .site = site };
 
         event.worker = LIDO_UNLIMITED;
-        mutex_lock(&ws->lock);
+        lock_take(&ws->lock);
         ws->stats.misused++;
-        mutex_unlock(&ws->lock);
+        lock_give(&ws->lock);
         report_event(ws, &event);
 }
 
@@ -61,7 +61,7 @@ void report_holders(struct lido_workers *ws)
                 struct lido_worker_event event;
                 struct lido_worker *next = NULL;
 
-                mutex_lock(&ws->lock);
+                lock_take(&ws->lock);
                 list_for_each(link, &ws->all) {
                         struct lido_worker *w = list_entry(link, struct lido_worker, link);
 
@@ -72,7 +72,7 @@ void report_holders(struct lido_workers *ws)
                         report_describe_locked(ws, next, &event);
                         told = next->number;
                 }
-                mutex_unlock(&ws->lock);
+                lock_give(&ws->lock);
                 if (!next)
                         return;
                 event.type = LIDO_WORKER_EVENT_HOLDER;
@@ -100,6 +100,7 @@ static void gauges_locked(struct lido_workers *ws, struct lido_worker_stats *sta
         stats->queued_peak = ws->queue.peak;
         stats->delayed = ws->delayed_count;
         stats->waiting = length(&ws->room) + length(&ws->borrowers);
+        stats->submitted = ws->submitted;
         stats->ran = ws->ran_by_ended;
         list_for_each(link, &ws->all)
                 stats->ran += load_relaxed(&list_entry(link, struct lido_worker, link)->ran);
@@ -115,10 +116,10 @@ int lido_workers_stats(struct lido_workers *ws, struct lido_worker_stats *stats)
         if (is_foreign(ws))
                 return LIDO_EFORKED;
         room = sized_room(stats->size, sizeof now);
-        mutex_lock(&ws->lock);
+        lock_take(&ws->lock);
         now = ws->stats;
         gauges_locked(ws, &now);
-        mutex_unlock(&ws->lock);
+        lock_give(&ws->lock);
         now.size = stats->size;
         memcpy(stats, &now, room);
         return LIDO_OK;
@@ -128,7 +129,7 @@ void executor_check(struct lido_workers *ws)
 {
         uint32_t held = 0, lent = 0, batchers = 0;
 
-        mutex_lock(&ws->lock);
+        lock_take(&ws->lock);
         queue_check(&ws->queue);
         list_for_each(link, &ws->all) {
                 struct lido_worker *w = list_entry(link, struct lido_worker, link);
@@ -144,5 +145,5 @@ void executor_check(struct lido_workers *ws)
         lido_assert(lent <= ws->lent); /* one that is being started is not in the table yet */
         lido_assert(batchers == ws->batchers);
         lido_assert(queue_count(&ws->queue) == 0 || ws->idle_count == 0 || ws->is_waking || ws->is_lingering);
-        mutex_unlock(&ws->lock);
+        lock_give(&ws->lock);
 }

@@ -3,15 +3,6 @@
 #include "worker/executor.h"
 #include "worker/group.h"
 
-int submit_check(struct lido_workers *ws, struct lido_job *job)
-{
-        if (!ws || !job || !job->run || job->priority > LIDO_PRIORITY_LOW || (job->flags & ~LIDO_JOB_KEEP))
-                return LIDO_EINVAL;
-        if (is_foreign(ws))
-                return LIDO_EFORKED;
-        return LIDO_OK;
-}
-
 int submit_admit_locked(struct lido_workers *ws, struct job *job)
 {
         if (!job_is_callers(job))
@@ -36,7 +27,6 @@ bool submit_enqueue_locked(struct lido_workers *ws, struct job *job)
         bool call = false;
 
         job->workers = ws;
-        job->home = NULL;
         if (is_new)
                 store_relaxed(&job->stop, 0);
         if (queue_keeps_time(&ws->queue))
@@ -48,7 +38,7 @@ bool submit_enqueue_locked(struct lido_workers *ws, struct job *job)
                         call = group_enter_locked(job->group);
                 list_push_back(&group_of(job->group)->queued, &job->group_link);
         }
-        ws->stats.submitted += is_new;
+        ws->submitted += is_new;
         return call;
 }
 
@@ -77,6 +67,7 @@ void room_give_locked(struct lido_workers *ws, struct after *after)
                         continue;
                 submit_enqueue_locked(ws, room->job);
                 after->word[after->words++] = &room->waiter.state;
+                after->any = true;
         }
 }
 
@@ -90,21 +81,21 @@ static int wait_for_room(struct lido_workers *ws, struct job *job) REQUIRES(ws->
         uint64_t deadline;
 
         if (worker_self() && worker_self()->workers == ws) {
-                mutex_unlock(&ws->lock);
+                lock_give(&ws->lock);
                 return LIDO_EDEADLK;
         }
         waiter_init(&room.waiter, NULL);
         list_push_back(&ws->room, &room.waiter.link);
-        mutex_unlock(&ws->lock);
+        lock_give(&ws->lock);
         deadline = clock_after_ms(clock_now_ns(), ws->options.queue_timeout_ms);
         outcome = waiter_sleep(&room.waiter, deadline);
         if (outcome == WAITER_WAITING) {
-                mutex_lock(&ws->lock);
+                lock_take(&ws->lock);
                 list_unlink(&room.waiter.link);
                 if (waiter_settle(&room.waiter, WAITER_TIMED_OUT))
                         ws->stats.rejected++;
                 outcome = (enum waiter_state)load_acquire(&room.waiter.state);
-                mutex_unlock(&ws->lock);
+                lock_give(&ws->lock);
         }
         if (outcome == WAITER_GIVEN)
                 return LIDO_OK;
@@ -115,15 +106,14 @@ static int wait_for_room(struct lido_workers *ws, struct job *job) REQUIRES(ws->
 static int run_here(struct lido_workers *ws, struct job *job) REQUIRES(ws->lock) NO_THREAD_SAFETY
 {
         job->workers = ws;
-        job->home = NULL;
         store_relaxed(&job->stop, 0);
         job_move(job, JOB_QUEUED);
         job_begin(job);
         if (job->group)
                 group_enter_locked(job->group);
-        ws->stats.submitted++;
+        ws->submitted++;
         ws->stats.caller_ran++;
-        mutex_unlock(&ws->lock);
+        lock_give(&ws->lock);
         worker_run(NULL, job);
         return LIDO_OK;
 }
@@ -136,7 +126,7 @@ static int drop_oldest(struct lido_workers *ws, struct job *job) REQUIRES(ws->lo
 
         if (!victim) {
                 ws->stats.rejected++;
-                mutex_unlock(&ws->lock);
+                lock_give(&ws->lock);
                 return LIDO_EQUEUEFULL;
         }
         list_init(&dropped);
@@ -144,7 +134,7 @@ static int drop_oldest(struct lido_workers *ws, struct job *job) REQUIRES(ws->lo
         ws->stats.shed++;
         if (submit_enqueue_locked(ws, job))
                 called = job->group;
-        mutex_unlock(&ws->lock);
+        lock_give(&ws->lock);
         if (called)
                 group_call(called);
         jobs_end(&dropped, LIDO_ESHED);
@@ -163,7 +153,7 @@ static int submit_full(struct lido_workers *ws, struct job *job) REQUIRES(ws->lo
                 return wait_for_room(ws, job);
         default:
                 ws->stats.rejected++;
-                mutex_unlock(&ws->lock);
+                lock_give(&ws->lock);
                 return LIDO_EQUEUEFULL;
         }
 }
@@ -182,7 +172,7 @@ static int submit_admitted(struct lido_workers *ws, struct job *job) REQUIRES(ws
         if (submit_enqueue_locked(ws, job))
                 called = job->group;
         summon_locked(ws, &after);
-        mutex_unlock(&ws->lock);
+        lock_give(&ws->lock);
         after_unlock(ws, &after);
         if (called)
                 group_call(called);
@@ -198,18 +188,16 @@ int lido_submit_at(struct lido_workers *ws, struct lido_job *public_job, const c
 
         if (rc != LIDO_OK)
                 return rc;
-        mutex_lock(&ws->lock);
+        lock_take(&ws->lock);
         rc = submit_admit_locked(ws, job);
         if (rc != LIDO_OK) {
-                mutex_unlock(&ws->lock);
+                lock_give(&ws->lock);
                 if (rc == LIDO_EBUSY)
                         report_misuse(ws, rc, site);
                 return rc;
         }
         job->site = site;
-        job->is_held = 0;
-        if (job->loop)
-                job_hold(job);
+        job_hold(job);
         if (!is_full_locked(ws))
                 return submit_admitted(ws, job);
         rc = submit_full(ws, job);
@@ -232,10 +220,10 @@ bool job_withdraw_locked(struct lido_workers *ws, struct job *job)
 {
         switch (job_state(job)) {
         case JOB_QUEUED:
-                if (job->home)
-                        list_unlink(&job->link);
-                else
-                        queue_unlink(&ws->queue, job);
+                queue_unlink(&ws->queue, job);
+                break;
+        case JOB_HANDED:
+                list_unlink(&job->link);
                 break;
         case JOB_DELAYED:
                 heap_remove(&ws->delayed, &job->due);
@@ -309,14 +297,14 @@ int lido_job_cancel(struct lido_job *public_job)
         if (job_state(job) == JOB_LEASING)
                 return lease_job_cancel(job);
         after_init(&after);
-        mutex_lock(&ws->lock);
+        lock_take(&ws->lock);
         group = job->group;
         rc = cancel_locked(ws, job, &ends);
         if (rc == LIDO_OK) {
                 room_give_locked(ws, &after);
                 quiet_note_locked(ws, &after);
         }
-        mutex_unlock(&ws->lock);
+        lock_give(&ws->lock);
         after_unlock(ws, &after);
         if (ends)
                 job_end(job, LIDO_ECANCELED);

@@ -96,6 +96,7 @@ void summon_locked(struct lido_workers *ws, struct after *after)
                 return;
         }
         ws->is_waking = true;
+        after->any = true;
         (after->wake ? after->wake : after->start)->was_summoned = true;
 }
 
@@ -104,10 +105,10 @@ void quiet_note_locked(struct lido_workers *ws, struct after *after)
         if (ws->quiet_waiters == 0 || ws->busy > 0 || queue_count(&ws->queue) > 0)
                 return;
         store_relaxed(&ws->quiet_word, load_relaxed(&ws->quiet_word) + 1);
-        after->quiet = true;
+        after->any = after->quiet = true;
 }
 
-void after_unlock(struct lido_workers *ws, struct after *after)
+void after_unlock_slow(struct lido_workers *ws, struct after *after)
 {
         if (after->wake)
                 park_wake(&after->wake->word, 1);
@@ -342,13 +343,13 @@ static bool linger(struct lido_workers *ws, struct lido_worker *w) REQUIRES(ws->
         if (w->misses >= LINGER_MISSES && ++w->misses % LINGER_RETRY != 0)
                 return false;
         ws->is_lingering = true;
-        mutex_unlock(&ws->lock);
+        lock_give(&ws->lock);
         end = clock_now_ns() + ws->options.linger_us * NS_PER_US;
         do
                 for (int i = 0; i < 32 && queue_count(&ws->queue) == 0; i++)
                         cpu_relax();
         while (queue_count(&ws->queue) == 0 && clock_now_ns() < end);
-        mutex_lock(&ws->lock);
+        lock_take(&ws->lock);
         ws->is_lingering = false;
         w->has_lingered = true;
         if (queue_count(&ws->queue) > 0)
@@ -373,11 +374,11 @@ static void park_locked(struct lido_workers *ws, struct lido_worker *w, struct a
                         deadline = clock_now_ns() + ws->idle_timeout_ns;
         }
         quiet_note_locked(ws, after);
-        mutex_unlock(&ws->lock);
+        lock_give(&ws->lock);
         after_unlock(ws, after);
         while (load_acquire(&w->word) == 0 && park_wait(&w->word, 0, deadline))
                 ;
-        mutex_lock(&ws->lock);
+        lock_take(&ws->lock);
         if (w->place == WORKER_BUSY)
                 return;
         worker_choose_locked(ws, w);
@@ -402,11 +403,11 @@ static void leave_finally(struct lido_workers *ws, struct lido_worker *w)
 {
         _Atomic uint32_t *word = &ws->quiet_word;
 
-        mutex_lock(&ws->lock);
+        lock_take(&ws->lock);
         ws->leaving--;
         list_push_back(&ws->ended, &w->link);
         store_relaxed(word, load_relaxed(word) + 1);
-        mutex_unlock(&ws->lock);
+        lock_give(&ws->lock);
         park_wake(word, INT_MAX);
 }
 
@@ -414,7 +415,7 @@ static void work(struct lido_workers *ws, struct lido_worker *w)
 {
         struct after after;
 
-        mutex_lock(&ws->lock);
+        lock_take(&ws->lock);
         for (;;) {
                 struct job *job;
 
@@ -425,10 +426,10 @@ static void work(struct lido_workers *ws, struct lido_worker *w)
                         uint32_t count = w->batched;
 
                         w->has_lingered = false;
-                        mutex_unlock(&ws->lock);
+                        lock_give(&ws->lock);
                         after_unlock(ws, &after);
                         run_taken(w, job, count);
-                        mutex_lock(&ws->lock);
+                        lock_take(&ws->lock);
                         continue;
                 }
                 if (must_end_locked(ws, w))
@@ -439,7 +440,7 @@ static void work(struct lido_workers *ws, struct lido_worker *w)
                 w->has_lingered = false;
         }
         leave_locked(ws, w, &after);
-        mutex_unlock(&ws->lock);
+        lock_give(&ws->lock);
         after_unlock(ws, &after);
 }
 
@@ -467,9 +468,9 @@ static void worker_main(void *argument)
         pin(ws->options.cpus);
         if (ws->options.on_start)
                 ws->options.on_start(number, ws->options.context);
-        mutex_lock(&ws->lock);
+        lock_take(&ws->lock);
         list_push_back(&ws->all, &w->link);
-        mutex_unlock(&ws->lock);
+        lock_give(&ws->lock);
         work(ws, w);
         if (ws->options.on_stop)
                 ws->options.on_stop(number, ws->options.context);
@@ -494,7 +495,7 @@ int worker_start(struct lido_workers *ws, struct lido_worker *w)
         if (rc == LIDO_OK)
                 return LIDO_OK;
         after_init(&after);
-        mutex_lock(&ws->lock);
+        lock_take(&ws->lock);
         ws->stats.started--;
         ws->stats.start_failed++;
         ws->threads--;
@@ -505,7 +506,7 @@ int worker_start(struct lido_workers *ws, struct lido_worker *w)
                 ws->lent--;
         list_push_back(&ws->spare, &w->link);
         quiet_note_locked(ws, &after);
-        mutex_unlock(&ws->lock);
+        lock_give(&ws->lock);
         after_unlock(ws, &after);
         report_event(ws, &event);
         return rc;
@@ -517,17 +518,17 @@ void workers_reap(struct lido_workers *ws)
                 struct list *link;
                 struct lido_worker *w;
 
-                mutex_lock(&ws->lock);
+                lock_take(&ws->lock);
                 link = list_front(&ws->ended);
                 if (link)
                         list_unlink(link);
-                mutex_unlock(&ws->lock);
+                lock_give(&ws->lock);
                 if (!link)
                         return;
                 w = list_entry(link, struct lido_worker, link);
                 thread_join(&w->thread);
-                mutex_lock(&ws->lock);
+                lock_take(&ws->lock);
                 list_push_back(&ws->spare, &w->link);
-                mutex_unlock(&ws->lock);
+                lock_give(&ws->lock);
         }
 }
