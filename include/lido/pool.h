@@ -25,7 +25,7 @@
  * Every function says what it does and then, in this order, which Threads may call it, whether it Blocks, who
  * Owns what, and what it Returns. "any" includes the service's own loop thread and the inside of a hook.
  * No function may be called from a signal handler unless it says so. In a child made by fork(2) every call on
- * an inherited pool answers LIDO_EFORKED and touches nothing that the parent owns.
+ * an inherited pool answers LIDO_EFORKED and touches nothing that the parent owns; it may start a service of its own.
  */
 #ifndef LIDO_POOL_H
 #define LIDO_POOL_H
@@ -93,7 +93,9 @@ typedef struct lido_handle {
 enum lido_peek { LIDO_PEEK_OK = 0, LIDO_PEEK_DEAD = 1, LIDO_PEEK_CHECK = 2 };
 enum lido_verdict { LIDO_VERDICT_CLEAN = 0, LIDO_VERDICT_RESET = 1, LIDO_VERDICT_DEAD = 2 };
 
-#define LIDO_FACTORY_BLOCKING 1u /* open, check, reset and close may block: they run on a helper thread */
+#define LIDO_FACTORY_BLOCKING 1u    /* open, check, reset and close may block: they run on a helper thread */
+#define LIDO_FACTORY_PEEK_ALWAYS 2u /* peek at every object that was idle, not only at those that have rested */
+#define LIDO_FACTORY_TIMED 4u       /* read the clock (30 ns) at each acquire, so that holders' ages are exact */
 
 /* The hooks of a kind of object. Only open and close are needed. No hook is ever called with a lock held, and
  * each may call any function of lido except one that waits for its own pool (that answers LIDO_EDEADLK).
@@ -155,8 +157,8 @@ struct lido_factory {
 
 /* Answer open: the object is made, and the pool owns it from now on.
  * Threads: any. Blocks: no. Owns: the object passes to the pool, unless an error is returned.
- * Returns: LIDO_OK; LIDO_ECANCELED when the pool no longer wants it: the factory keeps it and must end it itself;
- * LIDO_EDOUBLE or LIDO_ESTALE when the op was answered before; LIDO_EINVAL when it is no op or no open. */
+ * Returns: LIDO_OK, also when the pool no longer wants it and closes it at once; LIDO_EDOUBLE or LIDO_ESTALE when the op
+ * was answered before; LIDO_EINVAL when it is no op or no open. */
 LIDO_API int lido_op_opened(lido_op op, void *object);
 
 /* Answer any op: `status` is LIDO_OK or a LIDO_E... code; for an open use lido_op_opened or lido_op_failed.
@@ -283,6 +285,11 @@ LIDO_API int lido_pool_resize(struct lido_pool *pool, uint32_t max);
 /* The pool's name, "pg" say. Threads: any. Blocks: no. Owns: the pool; valid as long as it. */
 LIDO_API const char *lido_pool_name(const struct lido_pool *pool);
 
+/* The factory's kind, the same pointer that the factory gave, and its context: so a factory recognises its own pools.
+ * Threads: any. Blocks: no. Owns: nobody. */
+LIDO_API const char *lido_pool_kind(const struct lido_pool *pool);
+LIDO_API void *lido_pool_context(const struct lido_pool *pool);
+
 /* ---- acquire and release --------------------------------------------------------------------------------- */
 
 #define LIDO_STRING_(x) #x
@@ -358,19 +365,31 @@ typedef void (*lido_acquired_cb)(struct lido_request *request, int status, lido_
 struct lido_request {
         void *data;             /* the caller's */
         struct lido_loop *loop; /* where the callback is called (lido/loop.h); set it before each use */
-        uint64_t own[32];       /* lido's */
+        uint64_t own[40];       /* lido's */
 };
 
 /* Acquire without blocking. The callback is called exactly once on the thread of `loop`, never before this function
  * has returned, with LIDO_OK and a lease, or with a code of lido_acquire or LIDO_ECANCELED and no lease. Loops and
  * threads stand in one line.
  * Threads: the loop's. Blocks: no. Owns: the request is lido's until the callback.
- * Returns: LIDO_OK; LIDO_EBUSY when the request is pending already; LIDO_EINVAL; LIDO_EFORKED. On an error the callback is
- * not called. */
+ * Returns: LIDO_OK; LIDO_EBUSY when the request is pending already; LIDO_EINVAL when request->loop is not a loop of this
+ * thread; LIDO_ECLOSED; LIDO_EFORKED; for a timeout of 0 LIDO_EEXHAUSTED. On an error the callback is not called. */
 #define lido_acquire_async(pool, request, timeout_ms, callback)                                                \
         lido_acquire_async_at(pool, request, timeout_ms, callback, LIDO_HERE)
 LIDO_API int lido_acquire_async_at(struct lido_pool *pool, struct lido_request *request, int64_t timeout_ms,
                                    lido_acquired_cb callback, const char *site);
+
+/* As lido_acquire_async, for those who have no uv loop: request->loop stays NULL, and the callback is called on the thread
+ * on which the outcome is settled (a releasing or cancelling one, or the service's loop, which also keeps the deadline),
+ * perhaps before this function has returned. The callback must not block; it may call any function of lido that does not
+ * wait, and it runs with no lock held.
+ * Threads: any. Blocks: no. Owns: the request is lido's until the callback.
+ * Returns: as lido_acquire_async; also, like a try, LIDO_EEXHAUSTED or LIDO_EPAUSED for a timeout of 0, and LIDO_ECLOSED,
+ * without a callback. */
+#define lido_acquire_notify(pool, request, timeout_ms, callback)                                               \
+        lido_acquire_notify_at(pool, request, timeout_ms, callback, LIDO_HERE)
+LIDO_API int lido_acquire_notify_at(struct lido_pool *pool, struct lido_request *request, int64_t timeout_ms,
+                                    lido_acquired_cb callback, const char *site);
 
 /* Cancel a pending request: unless it has its outcome already, its callback gets LIDO_ECANCELED. An open that it has
  * caused goes on.

@@ -33,11 +33,12 @@ LIDO_API int lido_service_attach(struct lido_service **ret_service, struct uv_lo
 
 /* Stop a service that was started: close its pools, wait for their leases until the deadline, interrupt what is still
  * lent, end its threads. Leases that are out even then stay valid; the last one to return ends its object itself.
- * Threads: any but the service's own. Blocks: until the deadline, and for hooks of the factories that are at work.
+ * Threads: any but the service's own. Blocks: until the deadline; then until the hooks at work, told to hurry, have
+ * answered.
  * Owns: the service is gone on every return but LIDO_EINVAL and LIDO_EDEADLK; its pools are still to be given to
  * lido_pool_free, now or before.
  * Returns: LIDO_OK; LIDO_ETIMEDOUT when leases were still out; LIDO_EDEADLK on its own loop or helper thread; LIDO_EINVAL
- * for an attached service or a timeout that is none. */
+ * for an attached service or a timeout that is none; LIDO_EFORKED in a child. */
 LIDO_API int lido_service_stop(struct lido_service *service, int64_t timeout_ms);
 
 /* End a service that was attached, in the same way but without blocking: keep the loop running until `detached` has

@@ -1,0 +1,128 @@
+#include "keeper/grow.h"
+
+#include "base/clock.h"
+#include "keeper/work.h"
+#include "pool/waitq.h"
+
+/* While the server is down or starting, it is asked again at least so often: one connect that is refused costs little,
+ * and all wait for it to be back. */
+#define NEAR_LIMIT_NS (400 * NS_PER_MS)
+
+static uint32_t below(uint32_t have, uint32_t want)
+{
+        return have < want ? want - have : 0;
+}
+
+static uint32_t more(uint32_t a, uint32_t b)
+{
+        return a > b ? a : b;
+}
+
+/* How many opens should be under way that are not. */
+static uint32_t wanted(struct lido_pool *pool)
+{
+        uint32_t count[SLOT_STATES];
+        uint32_t live = load_seq_cst(&pool->live), opening = load_relaxed(&pool->opening);
+        uint32_t demand = waitq_length(pool) + (load_relaxed(&pool->tried) ? 1 : 0), idle = 0;
+
+        if (pool->options.min_idle > 0) {
+                slots_count(&pool->slots, count);
+                idle = count[SLOT_IDLE] + count[SLOT_RESTED];
+        }
+        demand = more(below(opening, demand), below(live, pool->options.min));
+        demand = more(demand, below(idle + opening, pool->options.min_idle));
+        return demand;
+}
+
+static bool open_one(struct keeper *keeper, struct lido_pool *pool)
+{
+        struct lido_slot *slot;
+        uint64_t ticket;
+
+        if (!pool_reserve(pool))
+                return false;
+        slot = slots_claim_vacant(&pool->slots, &ticket);
+        if (!slot) { /* a hook that is stuck keeps a slot; one will fall vacant */
+                sub_seq_cst(&pool->live, 1);
+                return false;
+        }
+        add_relaxed(&pool->opening, 1);
+        store_relaxed(&slot->op_inline, OP_TO_KEEPER);
+        work_begin(keeper, pool, slot);
+        return true;
+}
+
+/* Nothing can be opened, and nothing is there to wait for: say so at once. */
+static void fail_waiters(struct lido_pool *pool)
+{
+        if (load_seq_cst(&pool->live) == 0)
+                waitq_fail_all(pool, LIDO_EPERMANENT);
+}
+
+uint64_t grow(struct keeper *keeper, struct lido_pool *pool, uint64_t now)
+{
+        uint32_t limit = load_relaxed(&pool->is_failing) ? 1 : pool->options.open_limit;
+
+        if (load_seq_cst(&pool->gate) & (GATE_CLOSED | GATE_PAUSED))
+                return CLOCK_NEVER;
+        if (load_relaxed(&pool->is_failing) == LIDO_FAILURE_PERMANENT + 1 && now < pool->kept.retry_ns)
+                fail_waiters(pool);
+        while (wanted(pool) > 0) {
+                if (load_relaxed(&pool->live) >= load_relaxed(&pool->max))
+                        break;
+                if (now < pool->kept.retry_ns)
+                        return pool->kept.retry_ns;
+                if (load_relaxed(&pool->opening) >= limit || !open_one(keeper, pool))
+                        break;
+                store_relaxed(&pool->tried, 0);
+        }
+        return CLOCK_NEVER;
+}
+
+static uint64_t ns_of(int64_t ms)
+{
+        return clock_after_ms(0, ms);
+}
+
+/* Decorrelated jitter: somewhere between the least pause and three times the last one, so that a fleet spreads out. */
+static uint64_t next_pause(struct lido_pool *pool, int failure)
+{
+        uint64_t least = ns_of(pool->options.backoff_min_ms), most = ns_of(pool->options.backoff_max_ms);
+        uint64_t last = pool->kept.backoff_ns > least ? pool->kept.backoff_ns : least;
+        uint64_t pause;
+
+        if (failure == LIDO_FAILURE_NETWORK || failure == LIDO_FAILURE_NOT_READY)
+                most = clock_min(most, least > NEAR_LIMIT_NS ? least : NEAR_LIMIT_NS);
+        pause = least + random_below(&pool->kept.random, (last < most ? 3 * last : most) - least + 1);
+        return clock_min(pause, most);
+}
+
+static void tell(struct lido_pool *pool, int type, uint64_t age_ns)
+{
+        struct lido_event event = { .type = type, .slot = LIDO_UNLIMITED, .age_ns = age_ns };
+
+        pool_emit(pool, &event);
+}
+
+void grow_note(struct lido_pool *pool, int status, int failure, uint64_t now)
+{
+        bool was_failing = load_relaxed(&pool->is_failing) != 0;
+
+        if (status == LIDO_OK) {
+                store_relaxed(&pool->is_failing, 0);
+                pool->kept.backoff_ns = 0;
+                pool->kept.retry_ns = 0;
+                if (was_failing)
+                        tell(pool, LIDO_EVENT_UP, now - pool->kept.down_since_ns);
+                return;
+        }
+        store_relaxed(&pool->is_failing, (uint32_t)failure + 1);
+        pool->kept.backoff_ns = next_pause(pool, failure);
+        pool->kept.retry_ns = now + pool->kept.backoff_ns;
+        if (!was_failing) {
+                pool->kept.down_since_ns = now;
+                tell(pool, LIDO_EVENT_DOWN, 0);
+        }
+        if (failure == LIDO_FAILURE_PERMANENT)
+                fail_waiters(pool);
+}

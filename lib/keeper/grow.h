@@ -1,0 +1,15 @@
+/* keeper/grow.h - when to open another object, and how long not to. */
+#ifndef LIDO_KEEPER_GROW_H
+#define LIDO_KEEPER_GROW_H
+
+#include "keeper/keeper.h"
+
+/* Open what is wanted: never more than those who wait and are not being opened for, than max leaves room for, than
+ * open_limit allows; one at a time while opening fails.
+ * Returns: when to try again; CLOCK_NEVER: when woken. */
+uint64_t grow(struct keeper *keeper, struct lido_pool *pool, uint64_t now);
+
+/* An open was answered: go on, or pause longer. */
+void grow_note(struct lido_pool *pool, int status, int failure, uint64_t now);
+
+#endif

@@ -1,0 +1,241 @@
+/* Posts arrive through a mailbox and one async handle, times through a heap and one timer handle.
+ *
+ * The handles keep uv_run going while `holds` is above zero: a pending request, an armed timer, whoever else holds. Posting
+ * from another thread is safe as long as the loop is held, so the end (no holds left) can only be seen on the loop's own
+ * thread, after the last post has run. A poster may still be inside uv_async_send when that post runs; `posters` counts
+ * those inside, and the end waits for them.
+ */
+#include "keeper/loop.h"
+
+#include <uv.h>
+
+#include "base/clock.h"
+#include "base/fault.h"
+#include "base/heap.h"
+#include "base/inbox.h"
+#include "base/mem.h"
+#include "base/thread.h"
+
+struct lido_loop {
+        struct inbox posts;
+        _Atomic uint32_t posters; /* threads inside lido_loop_post */
+        uint32_t thread;          /* constant */
+        uv_loop_t *uv;            /* constant */
+
+        /* The loop's thread alone: */
+        uv_async_t async;
+        uv_timer_t timer;
+        struct heap timers;
+        struct list pending;
+        uint32_t holds;
+        uint32_t open_handles;
+        bool is_closing, is_shut;
+        void (*closed)(void *context);
+        void *closed_context;
+};
+
+/* What lies in lido_timer.own. */
+struct timer_own {
+        struct heap_node node;
+};
+_Static_assert(sizeof(struct timer_own) <= sizeof((struct lido_timer *)0)->own, "a timer has room for its node");
+_Static_assert(sizeof(struct letter) == sizeof(struct lido_post *), "a post begins with its letter");
+
+static struct timer_own *own(struct lido_timer *timer)
+{
+        return (struct timer_own *)(void *)timer->own;
+}
+
+static struct lido_timer *timer_of(struct heap_node *node)
+{
+        return list_entry(node, struct lido_timer, own);
+}
+
+static void on_closed(uv_handle_t *handle)
+{
+        struct lido_loop *loop = handle->data;
+
+        if (--loop->open_handles > 0)
+                return;
+        if (loop->closed)
+                loop->closed(loop->closed_context);
+        mem_free(loop);
+}
+
+static void shut_if_over(struct lido_loop *loop)
+{
+        if (!loop->is_closing || loop->holds > 0 || loop->is_shut || !inbox_is_empty(&loop->posts))
+                return;
+        loop->is_shut = true;
+        while (load_acquire(&loop->posters) > 0)
+                thread_yield();
+        uv_close((uv_handle_t *)&loop->async, on_closed);
+        uv_close((uv_handle_t *)&loop->timer, on_closed);
+}
+
+void lido_loop_hold(struct lido_loop *loop)
+{
+        if (loop->holds++ == 0)
+                uv_ref((uv_handle_t *)&loop->async);
+}
+
+void lido_loop_unhold(struct lido_loop *loop)
+{
+        if (--loop->holds == 0 && !loop->is_closing)
+                uv_unref((uv_handle_t *)&loop->async);
+}
+
+bool loop_add_pending(struct lido_loop *loop, struct loop_pending *pending)
+{
+        if (loop->is_closing)
+                return false;
+        list_push_back(&loop->pending, &pending->link);
+        lido_loop_hold(loop);
+        return true;
+}
+
+void loop_end_pending(struct lido_loop *loop, struct loop_pending *pending)
+{
+        list_unlink(&pending->link);
+        lido_loop_unhold(loop);
+}
+
+static void on_async(uv_async_t *async)
+{
+        struct lido_loop *loop = async->data;
+        struct letter *letter = inbox_take(&loop->posts);
+
+        while (letter) {
+                struct lido_post *post = (struct lido_post *)(void *)letter;
+
+                letter = letter->next; /* the memory is the poster's again once run is called */
+                post->run(post);
+        }
+        shut_if_over(loop);
+}
+
+void lido_loop_post(struct lido_loop *loop, struct lido_post *post)
+{
+        add_acq_rel(&loop->posters, 1);
+        if (inbox_send(&loop->posts, (struct letter *)(void *)post))
+                uv_async_send(&loop->async);
+        sub_acq_rel(&loop->posters, 1);
+}
+
+/* ---- timers ---------------------------------------------------------------------------------------------- */
+
+static void set_uv_timer(struct lido_loop *loop);
+
+static void on_timer(uv_timer_t *uv_timer)
+{
+        struct lido_loop *loop = uv_timer->data;
+        uint64_t now = clock_now_ns();
+        struct heap_node *first;
+
+        while ((first = heap_first(&loop->timers)) != NULL && first->due_ns <= now) {
+                struct lido_timer *timer = timer_of(first);
+
+                lido_timer_clear(loop, timer);
+                timer->run(timer);
+        }
+        set_uv_timer(loop);
+        shut_if_over(loop);
+}
+
+static void set_uv_timer(struct lido_loop *loop)
+{
+        struct heap_node *first = heap_first(&loop->timers);
+        uint64_t now, ms;
+
+        if (loop->is_shut)
+                return;
+        if (!first) {
+                uv_timer_stop(&loop->timer);
+                return;
+        }
+        uv_update_time(loop->uv); /* the loop's clock stands still while callbacks run */
+        now = clock_now_ns();
+        ms = first->due_ns > now ? (first->due_ns - now + NS_PER_MS - 1) / NS_PER_MS : 0;
+        uv_timer_start(&loop->timer, on_timer, ms, 0);
+}
+
+void lido_timer_set(struct lido_loop *loop, struct lido_timer *timer, uint64_t due_ns)
+{
+        struct heap_node *node = &own(timer)->node;
+
+        if (due_ns == CLOCK_NEVER) {
+                lido_timer_clear(loop, timer);
+                return;
+        }
+        if (!node->is_in)
+                lido_loop_hold(loop);
+        heap_set(&loop->timers, node, due_ns);
+        if (heap_first(&loop->timers) == node)
+                set_uv_timer(loop);
+}
+
+void lido_timer_clear(struct lido_loop *loop, struct lido_timer *timer)
+{
+        struct heap_node *node = &own(timer)->node;
+
+        if (!node->is_in)
+                return;
+        heap_remove(&loop->timers, node);
+        lido_loop_unhold(loop);
+        if (!heap_first(&loop->timers))
+                set_uv_timer(loop);
+}
+
+/* ---- its life -------------------------------------------------------------------------------------------- */
+
+int lido_loop_open(struct lido_loop **ret_loop, struct uv_loop_s *uv)
+{
+        struct lido_loop *loop;
+
+        if (!ret_loop || !uv)
+                return LIDO_EINVAL;
+        loop = mem_zalloc(sizeof *loop);
+        if (!loop)
+                return LIDO_ENOMEM;
+        inbox_init(&loop->posts);
+        list_init(&loop->pending);
+        loop->thread = thread_id();
+        loop->uv = uv;
+        if (fault_hit() || uv_async_init(uv, &loop->async, on_async) != 0) {
+                mem_free(loop);
+                return LIDO_ELOOP;
+        }
+        uv_timer_init(uv, &loop->timer);
+        loop->async.data = loop->timer.data = loop;
+        loop->open_handles = 2;
+        uv_unref((uv_handle_t *)&loop->async);
+        uv_unref((uv_handle_t *)&loop->timer);
+        *ret_loop = loop;
+        return LIDO_OK;
+}
+
+void lido_loop_close(struct lido_loop *loop, void (*closed)(void *), void *context)
+{
+        if (!loop || loop->is_closing)
+                return;
+        loop->is_closing = true;
+        loop->closed = closed;
+        loop->closed_context = context;
+        uv_ref((uv_handle_t *)&loop->async);
+        list_for_each_safe (link, &loop->pending) {
+                struct loop_pending *pending = list_entry(link, struct loop_pending, link);
+
+                pending->cancel(pending);
+        }
+        shut_if_over(loop);
+}
+
+struct uv_loop_s *lido_loop_uv(const struct lido_loop *loop)
+{
+        return loop->uv;
+}
+
+int lido_loop_is_self(const struct lido_loop *loop)
+{
+        return loop->thread == thread_id();
+}

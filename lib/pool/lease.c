@@ -1,0 +1,578 @@
+/* The hot path, and how it is left.
+ *
+ * Acquire: read the gate; claim the slot that this thread had last, by one compare-and-swap; write down who and where.
+ * Release: compare the word with the lease; one compare-and-swap; read the gate. Nothing shared is written, no clock is
+ * read, nothing is allocated. Everything else is in the _slow halves.
+ *
+ * Misuse is exact: the compare-and-swap of a release succeeds for one caller only, from whichever threads. The slow
+ * release first takes the lease back (LEASED -> LEASED with a new generation that nobody else knows), and then has all the
+ * time in the world for hooks and for the line.
+ */
+#include "pool/lease.h"
+
+#include "base/clock.h"
+#include "base/sized.h"
+#include "pool/blame.h"
+#include "pool/op.h"
+
+/* A hold from which on handing over beats overtaking: waking a thread costs about as much. */
+#define LONG_HOLD_NS (30 * NS_PER_US)
+/* Look again so often before standing in line, when holds are short. */
+#define SPINS 8
+#define PAUSES_A_SPIN 8
+#define YIELDS 2
+
+/* ---- acquire --------------------------------------------------------------------------------------------- */
+
+static inline void write_down(struct lido_slot *slot, uint64_t generation, const char *site, const char *tag,
+                              uint32_t thread, lido_lease *ret_lease)
+{
+        store_relaxed(&slot->site, site);
+        store_relaxed(&slot->tag, tag);
+        store_relaxed(&slot->holder, thread);
+        store_relaxed(&slot->leases, load_relaxed(&slot->leases) + 1);
+        ret_lease->slot = slot;
+        ret_lease->generation = generation;
+}
+
+/* hot: measured by tests/bench */
+static inline bool claim_hinted(struct lido_pool *pool, struct thread_self *self, const char *site,
+                                lido_lease *ret_lease)
+{
+        struct lido_slot *slot = self->hint[pool->hint_index];
+        uint64_t word;
+
+        if (!slot)
+                return false;
+        word = load_acquire(&slot->word); /* pairs with slot_join: the pool is no older than the word */
+        if ((word & (MARKS | STATE_MASK)) != SLOT_IDLE || load_relaxed(&slot->pool) != pool ||
+            !slot_claim(slot, &word, word + (SLOT_LEASED - SLOT_IDLE)))
+                return false;
+        write_down(slot, word_generation(word), site, NULL, self->id, ret_lease);
+        return true;
+}
+
+static bool passes_peek(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation)
+{
+        struct thread_self *self = thread_self();
+        void *outer = self->in_hook;
+        enum lido_peek peek;
+
+        self->in_hook = pool;
+        peek = pool->factory.peek(load_relaxed(&slot->object), pool->factory.context);
+        self->in_hook = outer;
+        if (peek == LIDO_PEEK_OK)
+                return true;
+        if (peek == LIDO_PEEK_CHECK)
+                op_want(pool, slot, generation, SLOT_CHECKING);
+        else
+                op_want_close(pool, slot, generation, LIDO_CLOSE_BROKEN);
+        return false;
+}
+
+/* Has it rested for so long that a peek is not enough? */
+static bool needs_check(struct lido_pool *pool, struct lido_slot *slot)
+{
+        uint64_t seen_ns = load_relaxed(&slot->seen_ns);
+        int64_t after_ms = pool->options.check_after_ms;
+
+        return pool->factory.check && after_ms >= 0 && clock_now_ns() >= clock_after_ms(seen_ns, after_ms);
+}
+
+bool lease_begin(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation, bool had_rested,
+                 const struct want *want, lido_lease *ret_lease)
+{
+        struct thread_self *self = thread_self();
+        uint64_t marks = load_relaxed(&slot->word) & (MARK_RETIRE | MARK_SUSPECT);
+
+        if (marks) {
+                pool_decide_marked(pool, slot, generation);
+                return false;
+        }
+        if (had_rested && needs_check(pool, slot)) {
+                op_want(pool, slot, generation, SLOT_CHECKING);
+                return false;
+        }
+        if (pool->factory.peek && had_rested && !passes_peek(pool, slot, generation))
+                return false;
+        self->hint[pool->hint_index] = slot;
+        write_down(slot, generation, want->site, want->tag, thread_id(), ret_lease);
+        if (pool->factory.flags & LIDO_FACTORY_TIMED)
+                store_relaxed(&slot->acquired_ns, clock_now_ns());
+        return true;
+}
+
+static int refusal(uint64_t gate)
+{
+        if (gate & GATE_FORKED)
+                return LIDO_EFORKED;
+        if (gate & (GATE_CLOSED | GATE_ORPHANED))
+                return LIDO_ECLOSED;
+        return gate & GATE_PAUSED ? LIDO_EPAUSED : LIDO_OK;
+}
+
+/* Claim what is idle, for as long as it turns out to be dead. */
+static bool claim_idle(struct lido_pool *pool, const struct want *want, lido_lease *ret_lease)
+{
+        bool peek_always = pool->factory.flags & LIDO_FACTORY_PEEK_ALWAYS;
+        struct lido_slot *slot;
+        uint64_t generation;
+        bool had_rested;
+
+        while ((slot = pool_claim(pool, &generation, &had_rested)) != NULL) {
+                bool is_begun = lease_begin(pool, slot, generation, had_rested || peek_always, want, ret_lease);
+
+                if (had_rested && (load_relaxed(&pool->gate) & GATE_NAPPING))
+                        pool_notice_idle(pool, GATE_NAPPING);
+                if (is_begun)
+                        return true;
+        }
+        return false;
+}
+
+/* Open an object here and now, where the embedder has said that this is cheap and cannot block. */
+static int open_inline(struct lido_pool *pool, const struct want *want, lido_lease *ret_lease)
+{
+        uint64_t generation, marks;
+        struct lido_slot *slot;
+        int status;
+
+        if (!pool->options.open_inline || !pool_reserve(pool))
+                return LIDO_EEXHAUSTED;
+        slot = slots_claim_vacant(&pool->slots, &generation);
+        if (!slot) {
+                sub_seq_cst(&pool->live, 1);
+                return LIDO_EEXHAUSTED;
+        }
+        add_relaxed(&pool->opening, 1);
+        store_relaxed(&slot->op_inline, OP_TO_BORROWER);
+        op_begin(pool, slot, generation);
+        if (exchange_acq_rel(&slot->op_inline, OP_TO_KEEPER) != OP_TAKEN_INLINE)
+                return LIDO_EEXHAUSTED; /* the hook broke its promise; its answer will go to the keeper */
+        status = slot->status;
+        if (!op_finish_open(pool, slot, &generation, &marks))
+                return status;
+        return lease_begin(pool, slot, generation, false, want, ret_lease) ? LIDO_OK : LIDO_EEXHAUSTED;
+}
+
+/* After a scan in vain: let later tries know, unless something falls idle meanwhile. SCANNING is taken away by whoever
+ * makes a slot idle after it was set; so EXHAUSTED is set only if all were taken at one moment and none came back. */
+static void mark_exhausted(struct lido_pool *pool)
+{
+        uint64_t seen = or_seq_cst(&pool->gate, GATE_SCANNING) | GATE_SCANNING; /* law 2, as a waiter */
+
+        if (slots_any_free(&pool->slots)) {
+                and_seq_cst(&pool->gate, ~GATE_SCANNING);
+                return;
+        }
+        while ((seen & GATE_SCANNING) && !cas_seq_cst(&pool->gate, &seen, (seen & ~GATE_SCANNING) | GATE_EXHAUSTED))
+                ;
+}
+
+int lease_claim(struct lido_pool *pool, const struct want *want, lido_lease *ret_lease)
+{
+        int rc = refusal(load_acquire(&pool->gate));
+
+        if (rc != LIDO_OK)
+                return rc;
+        if (claim_idle(pool, want, ret_lease))
+                return LIDO_OK;
+        return open_inline(pool, want, ret_lease);
+}
+
+static bool claim_by_spinning(struct lido_pool *pool, const struct want *want, lido_lease *ret_lease)
+{
+        if (load_relaxed(&pool->waitq.long_holds) || pool->options.overtake_us < 0)
+                return false;
+        if (!(load_relaxed(&pool->gate) & GATE_COUNT))
+                for (int i = 0; i < SPINS; i++) {
+                        for (int k = 0; k < PAUSES_A_SPIN; k++)
+                                cpu_relax();
+                        if (claim_idle(pool, want, ret_lease))
+                                return true;
+                }
+        for (int i = 0; i < YIELDS; i++) {
+                thread_yield();
+                if (claim_idle(pool, want, ret_lease))
+                        return true;
+        }
+        return false;
+}
+
+static void count_wait(struct lido_pool *pool, uint64_t waited_ns)
+{
+        pool_record(&pool->wait_time.sum_ns, &pool->wait_time.max_ns, pool->wait_time.bucket, waited_ns);
+}
+
+void lease_count_wait(struct lido_pool *pool, uint64_t waited_ns)
+{
+        add_relaxed(&pool->waited, 1);
+        count_wait(pool, waited_ns);
+}
+
+void lease_count_failure(struct lido_pool *pool, int code, uint64_t waited_ns)
+{
+        struct lido_event event = { .type = LIDO_EVENT_TIMED_OUT, .code = code, .slot = LIDO_UNLIMITED,
+                                    .thread = thread_id(), .age_ns = waited_ns };
+
+        if (code == LIDO_ETIMEDOUT) {
+                add_relaxed(&pool->timed_out, 1);
+                count_wait(pool, waited_ns);
+                pool_emit(pool, &event);
+        } else if (code == LIDO_ECANCELED) {
+                add_relaxed(&pool->canceled, 1);
+        } else {
+                add_relaxed(&pool->refused, 1);
+        }
+}
+
+/* Stand in line until an outcome. Returns: LIDO_OK and the gift in `w`; or why not. */
+static int wait_in_line(struct lido_pool *pool, struct pool_waiter *w, uint64_t deadline_ns)
+{
+        int rc;
+
+        waiter_init(&w->waiter, NULL);
+        rc = waitq_join(pool, w);
+        if (rc != LIDO_OK)
+                return rc;
+        pool_ask_for_more(pool);
+        waitq_serve(pool);
+        for (;;) {
+                switch (waiter_sleep(&w->waiter, deadline_ns)) {
+                case WAITER_GIVEN:
+                        return LIDO_OK;
+                case WAITER_POKED:
+                        waitq_look(pool, w);
+                        break;
+                case WAITER_WAITING: /* the deadline */
+                        if (waiter_settle(&w->waiter, WAITER_TIMED_OUT)) {
+                                waitq_leave(pool, w);
+                                return LIDO_ETIMEDOUT;
+                        }
+                        break;
+                default:
+                        return w->waiter.code;
+                }
+        }
+}
+
+static int acquire_waiting(struct lido_pool *pool, const struct want *want, uint64_t deadline_ns,
+                           lido_lease *ret_lease)
+{
+        struct pool_waiter w = { .pool = pool, .site = want->site, .tag = want->tag, .thread = thread_id(),
+                                 .began_ns = clock_now_ns(), .keeper_due_ns = CLOCK_NEVER };
+
+        for (;;) {
+                int rc = wait_in_line(pool, &w, deadline_ns);
+
+                if (rc != LIDO_OK) {
+                        lease_count_failure(pool, rc, clock_now_ns() - w.began_ns);
+                        return rc;
+                }
+                if (lease_begin(pool, w.slot, w.generation, w.had_rested, want, ret_lease))
+                        break;
+                w.is_front = true;
+        }
+        lease_count_wait(pool, clock_now_ns() - w.began_ns);
+        return LIDO_OK;
+}
+
+static int acquire_slow(struct lido_pool *pool, const struct want *want, lido_lease *ret_lease)
+{
+        int64_t timeout_ms = want->timeout_ms;
+        uint64_t deadline_ns;
+        int rc;
+
+        if (timeout_ms == LIDO_TIMEOUT_DEFAULT)
+                timeout_ms = pool->options.acquire_timeout_ms;
+        if (timeout_ms < LIDO_NEVER)
+                return LIDO_EINVAL;
+        rc = lease_claim(pool, want, ret_lease);
+        if (rc == LIDO_EEXHAUSTED && timeout_ms == 0 && !pool->options.open_inline)
+                mark_exhausted(pool);
+        if (rc != LIDO_EEXHAUSTED && rc != LIDO_EPAUSED)
+                return rc;
+        if (timeout_ms == 0) {
+                pool_ask_for_more(pool);
+                return rc;
+        }
+        if (pool_must_not_wait(pool))
+                return LIDO_EDEADLK;
+        if (rc == LIDO_EEXHAUSTED && claim_by_spinning(pool, want, ret_lease))
+                return LIDO_OK;
+        deadline_ns = clock_after_ms(clock_now_ns(), timeout_ms);
+        return acquire_waiting(pool, want, deadline_ns, ret_lease);
+}
+
+int lido_acquire_at(struct lido_pool *pool, int64_t timeout_ms, lido_lease *ret_lease, const char *site)
+{
+        struct thread_self *self = thread_self();
+        struct want want = { timeout_ms, site, NULL };
+
+        if (!pool || !ret_lease)
+                return LIDO_EINVAL;
+        if (!(load_relaxed(&pool->gate) & GATE_ACQUIRE) && claim_hinted(pool, self, site, ret_lease))
+                return LIDO_OK;
+        return acquire_slow(pool, &want, ret_lease);
+}
+
+int lido_try_acquire_at(struct lido_pool *pool, lido_lease *ret_lease, const char *site)
+{
+        struct want want = { 0, site, NULL };
+        uint64_t gate;
+
+        if (!pool || !ret_lease)
+                return LIDO_EINVAL;
+        gate = load_relaxed(&pool->gate);
+        if ((gate & (GATE_EXHAUSTED | GATE_ACQUIRE)) == GATE_EXHAUSTED)
+                return LIDO_EEXHAUSTED;
+        if (!(gate & GATE_ACQUIRE) && claim_hinted(pool, thread_self(), site, ret_lease))
+                return LIDO_OK;
+        return acquire_slow(pool, &want, ret_lease);
+}
+
+int lido_acquire_with(struct lido_pool *pool, const struct lido_acquire_options *options, lido_lease *ret_lease)
+{
+        struct lido_acquire_options ours;
+        struct want want;
+        int rc;
+
+        if (!pool || !ret_lease)
+                return LIDO_EINVAL;
+        rc = sized_take(&ours, sizeof ours, options);
+        if (rc != LIDO_OK)
+                return rc;
+        want.timeout_ms = ours.timeout_ms == 0 ? LIDO_TIMEOUT_DEFAULT : ours.timeout_ms;
+        want.site = ours.site ? ours.site : "?";
+        want.tag = ours.tag;
+        rc = acquire_slow(pool, &want, ret_lease);
+        if (rc != LIDO_OK && ours.blame)
+                blame_fill(pool, rc, ours.blame);
+        return rc;
+}
+
+/* ---- release --------------------------------------------------------------------------------------------- */
+
+static int misuse(lido_lease lease, const char *site)
+{
+        struct lido_slot *slot = lease.slot;
+        uint64_t now = word_generation(load_acquire(&slot->word));
+        uint64_t first = slot->first_generation;
+        struct lido_pool *pool = load_relaxed(&slot->pool);
+        struct lido_event event = { .type = LIDO_EVENT_MISUSE, .slot = slot->index, .site = site,
+                                    .thread = thread_id(), .other_site = load_relaxed(&slot->released_site) };
+
+        if (lease.generation != word_generation(lease.generation) || lease.generation - first > now - first)
+                event.code = lease.generation < first ? LIDO_ESTALE : LIDO_EFOREIGN;
+        else
+                event.code = now - lease.generation <= 2 * GENERATION_ONE ? LIDO_EDOUBLE : LIDO_ESTALE;
+        event.reason = lido_strerror(event.code);
+        add_relaxed(&pool->misused, 1);
+        pool_emit(pool, &event);
+        return event.code;
+}
+
+/* End the lease, so that the slot is the caller's under a generation that nobody else knows. */
+static int take_back(lido_lease lease, const char *site, uint64_t *ret_marks)
+{
+        uint64_t seen = load_acquire(&lease.slot->word);
+
+        for (;;) {
+                if ((seen & ~MARKS) != word_make(lease.generation, SLOT_LEASED))
+                        return misuse(lease, site);
+                if (seen & MARK_INTERRUPTING) { /* the hook is at work on the object, and does not block */
+                        thread_yield();
+                        seen = load_acquire(&lease.slot->word);
+                        continue;
+                }
+                store_relaxed(&lease.slot->released_site, site);
+                if (slot_move(lease.slot, &seen, word_next(seen, SLOT_LEASED)))
+                        break;
+        }
+        *ret_marks = seen & MARKS;
+        return LIDO_OK;
+}
+
+static void tell_leak_ended(struct lido_pool *pool, struct lido_slot *slot)
+{
+        struct lido_event event = { .type = LIDO_EVENT_LEAK_ENDED, .slot = slot->index,
+                                    .site = load_relaxed(&slot->site), .thread = load_relaxed(&slot->holder),
+                                    .other_site = load_relaxed(&slot->released_site) };
+
+        event.age_ns = clock_now_ns() - load_relaxed(&slot->seen_ns);
+        pool_emit(pool, &event);
+}
+
+static enum lido_verdict verdict_on(struct lido_pool *pool, struct lido_slot *slot)
+{
+        struct thread_self *self = thread_self();
+        void *outer = self->in_hook;
+        enum lido_verdict verdict;
+
+        if (!pool->factory.verdict)
+                return LIDO_VERDICT_CLEAN;
+        self->in_hook = pool;
+        verdict = pool->factory.verdict(load_relaxed(&slot->object), pool->factory.context);
+        self->in_hook = outer;
+        return verdict;
+}
+
+/* Somebody waits: does the slot go from hand to hand, or may newcomers race for it? */
+static bool should_hand_over(struct lido_pool *pool, struct lido_slot *slot)
+{
+        int64_t overtake_us = pool->options.overtake_us;
+        uint64_t now, held;
+
+        if (overtake_us < 0)
+                return true;
+        now = clock_now_ns();
+        held = now - slot->contended_ns;
+        slot->contended_ns = now;
+        if (load_relaxed(&pool->waitq.long_holds) != (held >= LONG_HOLD_NS))
+                store_relaxed(&pool->waitq.long_holds, held >= LONG_HOLD_NS);
+        if (held < LONG_HOLD_NS && now < load_relaxed(&pool->waitq.overtake_until_ns))
+                return false;
+        store_relaxed(&pool->waitq.overtake_until_ns, now + (uint64_t)overtake_us * NS_PER_US);
+        return true;
+}
+
+/* The object is as good as new: to the oldest waiter, or idle. */
+static void give_back(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation)
+{
+        uint64_t gate = load_relaxed(&pool->gate);
+        uint64_t seen = word_make(generation, SLOT_LEASED);
+
+        if ((gate & GATE_COUNT) && should_hand_over(pool, slot)) {
+                pool_offer(pool, slot, generation);
+                return;
+        }
+        if (pool->options.order == LIDO_ORDER_FIFO)
+                store_relaxed(&slot->order, add_relaxed(&pool->release_order, 1));
+        if (!slot_move(slot, &seen, word_next(seen, SLOT_IDLE))) {
+                pool_decide_marked(pool, slot, generation);
+                return;
+        }
+        gate = load_seq_cst(&pool->gate); /* law 2: pairs with waitq_join and mark_exhausted */
+        if (gate & GATE_NOTICE)
+                pool_notice_idle(pool, gate);
+}
+
+/* Look at what comes back, in the slow half. */
+static void judge(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation)
+{
+        uint32_t max_uses = pool->options.max_uses;
+
+        switch (verdict_on(pool, slot)) {
+        case LIDO_VERDICT_CLEAN:
+                if (max_uses != LIDO_UNLIMITED && load_relaxed(&slot->leases) - slot->leases_at_birth >= max_uses)
+                        op_want_close(pool, slot, generation, LIDO_CLOSE_USES);
+                else
+                        give_back(pool, slot, generation);
+                return;
+        case LIDO_VERDICT_RESET:
+                op_want(pool, slot, generation, SLOT_RESETTING);
+                return;
+        default:
+                op_want_close(pool, slot, generation, LIDO_CLOSE_BROKEN);
+        }
+}
+
+static int release_slow(lido_lease lease, const char *site)
+{
+        struct lido_pool *pool;
+        uint64_t marks, gate;
+        int rc = take_back(lease, site, &marks);
+
+        if (rc != LIDO_OK)
+                return rc;
+        pool = load_relaxed(&lease.slot->pool);
+        gate = load_relaxed(&pool->gate);
+        if (gate & GATE_FORKED)
+                return LIDO_EFORKED;
+        if (marks & MARK_LEAKED)
+                tell_leak_ended(pool, lease.slot);
+        if ((marks & ~MARK_LEAKED) || (gate & (GATE_CLOSED | GATE_ORPHANED)))
+                pool_decide(pool, lease.slot, lease.generation + GENERATION_ONE, marks);
+        else
+                judge(pool, lease.slot, lease.generation + GENERATION_ONE);
+        return marks & MARK_REVOKED ? LIDO_EREVOKED : LIDO_OK;
+}
+
+int lido_release_at(lido_lease lease, const char *site)
+{
+        uint64_t seen = word_make(lease.generation, SLOT_LEASED), gate;
+        struct lido_pool *pool;
+
+        if (!region_has(lease.slot))
+                return LIDO_EINVAL;
+        if (load_relaxed(&lease.slot->word) != seen)
+                return release_slow(lease, site);
+        pool = load_relaxed(&lease.slot->pool);
+        if (load_relaxed(&pool->gate) & GATE_RELEASE_SLOW)
+                return release_slow(lease, site);
+        store_relaxed(&lease.slot->released_site, site);
+        if (!slot_move(lease.slot, &seen, word_next(seen, SLOT_IDLE)))
+                return release_slow(lease, site);
+        gate = load_seq_cst(&pool->gate); /* law 2: pairs with waitq_join and mark_exhausted */
+        if (__builtin_expect((gate & GATE_NOTICE) != 0, 0))
+                pool_notice_idle(pool, gate);
+        return LIDO_OK;
+}
+
+int lido_discard_at(lido_lease lease, const char *site)
+{
+        struct lido_pool *pool;
+        uint64_t marks;
+        int rc;
+
+        if (!region_has(lease.slot))
+                return LIDO_EINVAL;
+        rc = take_back(lease, site, &marks);
+        if (rc != LIDO_OK)
+                return rc;
+        pool = load_relaxed(&lease.slot->pool);
+        if (load_relaxed(&pool->gate) & GATE_FORKED)
+                return LIDO_EFORKED;
+        if (marks & MARK_LEAKED)
+                tell_leak_ended(pool, lease.slot);
+        op_want_close(pool, lease.slot, lease.generation + GENERATION_ONE, LIDO_CLOSE_DISCARDED);
+        return marks & MARK_REVOKED ? LIDO_EREVOKED : LIDO_OK;
+}
+
+int lido_detach_at(lido_lease lease, void **ret_object, const char *site)
+{
+        struct lido_pool *pool;
+        uint64_t marks;
+        int rc;
+
+        if (!region_has(lease.slot) || !ret_object)
+                return LIDO_EINVAL;
+        rc = take_back(lease, site, &marks);
+        if (rc != LIDO_OK)
+                return rc;
+        pool = load_relaxed(&lease.slot->pool);
+        if (load_relaxed(&pool->gate) & GATE_FORKED)
+                return LIDO_EFORKED;
+        *ret_object = load_relaxed(&lease.slot->object);
+        lease.slot->is_detached = 1;
+        op_want_close(pool, lease.slot, lease.generation + GENERATION_ONE, LIDO_CLOSE_DETACHED);
+        return LIDO_OK;
+}
+
+/* ---- looking at a lease ---------------------------------------------------------------------------------- */
+
+static bool is_current(lido_lease lease)
+{
+        return region_has(lease.slot) &&
+               (load_acquire(&lease.slot->word) & ~MARKS) == word_make(lease.generation, SLOT_LEASED);
+}
+
+void *lido_object(lido_lease lease)
+{
+        return is_current(lease) ? load_relaxed(&lease.slot->object) : NULL;
+}
+
+struct lido_pool *lido_lease_pool(lido_lease lease)
+{
+        return is_current(lease) ? load_relaxed(&lease.slot->pool) : NULL;
+}

@@ -1,0 +1,28 @@
+/* pool/lease.h - how a lease begins and ends; the public half is lido/pool.h. */
+#ifndef LIDO_POOL_LEASE_H
+#define LIDO_POOL_LEASE_H
+
+#include "pool/waitq.h"
+
+/* What an acquire asks for. */
+struct want {
+        int64_t timeout_ms;
+        const char *site;
+        const char *tag;
+};
+
+/* Make a lease of a slot that the caller has claimed: peek if it must be, write down who has it.
+ * Returns: false when the object turned out to be dead or doubtful, and has been sent away. Borrower's thread. */
+bool lease_begin(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation, bool had_rested,
+                 const struct want *want, lido_lease *ret_lease);
+
+/* Claim without waiting. Returns: LIDO_OK; LIDO_EEXHAUSTED; what the gate says. */
+int lease_claim(struct lido_pool *pool, const struct want *want, lido_lease *ret_lease);
+
+/* The end of a wait that brought a lease: count it. */
+void lease_count_wait(struct lido_pool *pool, uint64_t waited_ns);
+
+/* The end of a wait that brought no lease: count it. */
+void lease_count_failure(struct lido_pool *pool, int code, uint64_t waited_ns);
+
+#endif

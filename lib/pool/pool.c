@@ -1,0 +1,394 @@
+#include "pool/pool.h"
+
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/fork.h"
+#include "base/mem.h"
+#include "base/shelf.h"
+#include "pool/op.h"
+#include "pool/waitq.h"
+
+static struct shelf shelf = SHELF_INIT(struct lido_pool, shelf_link);
+static _Atomic uint32_t next_hint;
+static _Atomic(struct lido_pool *) newest;
+static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
+
+/* ---- fork ------------------------------------------------------------------------------------------------- */
+/* The child gets every pool of the parent marked as not its own, and shelves that it can use for new ones. */
+
+static void before_fork(void) NO_THREAD_SAFETY
+{
+        mutex_lock(&shelf.lock);
+        region_lock();
+}
+
+static void after_fork(void) NO_THREAD_SAFETY
+{
+        region_unlock();
+        mutex_unlock(&shelf.lock);
+}
+
+static void after_fork_in_child(void)
+{
+        after_fork();
+        for (struct lido_pool *pool = load_acquire(&newest); pool; pool = pool->older)
+                or_seq_cst(&pool->gate, GATE_FORKED);
+}
+
+static void watch_forks(void)
+{
+        fork_watch(before_fork, after_fork, after_fork_in_child);
+}
+
+static void join_all_pools(struct lido_pool *pool)
+{
+        pool->older = load_relaxed(&newest);
+        while (!cas_release(&newest, &pool->older, pool))
+                ;
+}
+
+/* ---- its life --------------------------------------------------------------------------------------------- */
+
+static void clear_counters(struct lido_pool *pool)
+{
+        _Atomic uint64_t *const counter[] = { &pool->waited,      &pool->timed_out, &pool->canceled,  &pool->refused,
+                                              &pool->opened,      &pool->checked,   &pool->was_reset, &pool->misused,
+                                              &pool->open_failed, &pool->leaked };
+
+        for (size_t i = 0; i < sizeof counter / sizeof counter[0]; i++)
+                store_relaxed(counter[i], 0);
+        for (int i = 0; i < LIDO_CLOSE_REASONS; i++)
+                store_relaxed(&pool->closed[i], 0);
+        for (int i = 0; i < LIDO_HISTOGRAM_BUCKETS; i++) {
+                store_relaxed(&pool->wait_time.bucket[i], 0);
+                store_relaxed(&pool->open_time.bucket[i], 0);
+        }
+        store_relaxed(&pool->wait_time.sum_ns, 0);
+        store_relaxed(&pool->wait_time.max_ns, 0);
+        store_relaxed(&pool->open_time.sum_ns, 0);
+        store_relaxed(&pool->open_time.max_ns, 0);
+        store_relaxed(&pool->waiting_peak, 0);
+}
+
+static uint64_t first_gate(const struct lido_factory *factory, const struct lido_pool_options *options)
+{
+        uint64_t gate = 0;
+
+        if ((factory->flags & (LIDO_FACTORY_PEEK_ALWAYS | LIDO_FACTORY_TIMED)) || options->order != LIDO_ORDER_LIFO ||
+            options->overtake_us < 0)
+                gate |= GATE_CAREFUL_ACQUIRE;
+        if (factory->verdict || options->order != LIDO_ORDER_LIFO || options->max_uses != LIDO_UNLIMITED)
+                gate |= GATE_CAREFUL_RELEASE;
+        return gate;
+}
+
+static void set_name(struct lido_pool *pool, const char *name)
+{
+        strncpy(pool->name, name ? name : "pool", sizeof pool->name - 1);
+        pool->name[sizeof pool->name - 1] = '\0';
+}
+
+/* Everything but what a late looker may be at: the gate, which says "closed" until the end, the lock, and the host. */
+static void set_up(struct lido_pool *pool, const struct lido_factory *factory,
+                   const struct lido_pool_options *options)
+{
+        pool->hint_index = add_relaxed(&next_hint, 1) % THREAD_HINTS;
+        pool->factory = *factory;
+        pool->options = *options;
+        set_name(pool, options->name ? options->name : factory->kind);
+        pool->options.name = pool->name;
+        store_relaxed(&pool->max, options->max);
+        store_relaxed(&pool->live, 0);
+        store_relaxed(&pool->opening, 0);
+        store_relaxed(&pool->called, 0);
+        store_relaxed(&pool->tried, 0);
+        store_relaxed(&pool->look_now, 0);
+        store_relaxed(&pool->release_order, 0);
+        store_relaxed(&pool->is_failing, 0);
+        store_relaxed(&pool->waitq.poke_sent, 0);
+        store_relaxed(&pool->waitq.long_holds, 0);
+        store_relaxed(&pool->waitq.overtake_until_ns, 0);
+        memset(&pool->last_error, 0, sizeof pool->last_error);
+        pool->last_error_ns = 0;
+        pool->close_due_ns = CLOCK_NEVER;
+        pool->is_freed = 0;
+        pool->has_ended = 0;
+        memset(&pool->kept, 0, sizeof pool->kept);
+        list_init(&pool->kept.link);
+        pool->kept.random.state = random_seed();
+        pool->kept.next_pass_ns = CLOCK_NEVER;
+        pool->kept.is_napping = 1;
+        clear_counters(pool);
+}
+
+struct lido_pool *pool_new(const struct lido_factory *factory, const struct lido_pool_options *options,
+                           struct pool_host *host)
+{
+        int is_new;
+        struct lido_pool *pool = shelf_take(&shelf, &is_new);
+
+        if (!pool)
+                return NULL;
+        pthread_once(&fork_once, watch_forks);
+        if (is_new) {
+                join_all_pools(pool);
+                mutex_init(&pool->waitq.lock);
+                list_init(&pool->waitq.line);
+                pool->waitq.timed.root = NULL;
+                store_relaxed(&pool->gate, GATE_CLOSED);
+        }
+        mutex_lock(&pool->waitq.lock);
+        set_up(pool, factory, options);
+        if (slots_grow(&pool->slots, pool, options->max) != LIDO_OK) {
+                mutex_unlock(&pool->waitq.lock);
+                slots_fini(&pool->slots);
+                shelf_give(&shelf, pool);
+                return NULL;
+        }
+        store_relaxed(&pool->host, host);
+        store_seq_cst(&pool->gate, first_gate(factory, options) | GATE_NAPPING);
+        mutex_unlock(&pool->waitq.lock);
+        return pool;
+}
+
+bool pool_end_if_over(struct lido_pool *pool)
+{
+        bool calls_end, is_gone;
+
+        mutex_lock(&pool->waitq.lock);
+        calls_end = !pool->has_ended && (load_relaxed(&pool->gate) & GATE_CLOSED) && load_seq_cst(&pool->live) == 0;
+        if (calls_end)
+                pool->has_ended = 1;
+        mutex_unlock(&pool->waitq.lock);
+        if (calls_end && pool->factory.end)
+                pool->factory.end(pool->factory.context);
+        if (calls_end)
+                pool_changed(pool);
+
+        mutex_lock(&pool->waitq.lock);
+        is_gone = pool->has_ended && pool->is_freed == 1 && !load_seq_cst(&pool->called);
+        if (is_gone) {
+                pool->is_freed = 2; /* by this caller, and nobody else */
+                store_relaxed(&pool->host, NULL);
+        }
+        mutex_unlock(&pool->waitq.lock);
+        if (is_gone) {
+                slots_fini(&pool->slots);
+                shelf_give(&shelf, pool);
+        }
+        return is_gone;
+}
+
+/* ---- the keeper ------------------------------------------------------------------------------------------- */
+
+void pool_call_keeper(struct lido_pool *pool)
+{
+        struct pool_host *host;
+        bool must_wake = false;
+
+        if (load_seq_cst(&pool->called)) /* pairs with keeper_turn, which clears it before it looks */
+                return;
+        mutex_lock(&pool->waitq.lock);
+        host = load_relaxed(&pool->host);
+        if (host && !exchange_acq_rel(&pool->called, 1))
+                must_wake = inbox_send(&host->called, &pool->call);
+        mutex_unlock(&pool->waitq.lock);
+        if (must_wake)
+                host->wake(host);
+}
+
+void pool_ask_for_more(struct lido_pool *pool)
+{
+        if (load_relaxed(&pool->live) >= load_relaxed(&pool->max))
+                return;
+        store_relaxed(&pool->tried, 1);
+        pool_call_keeper(pool);
+}
+
+void pool_look_again(struct lido_pool *pool)
+{
+        store_seq_cst(&pool->look_now, 1);
+        pool_call_keeper(pool);
+}
+
+/* The service is gone: whoever brings a slot deals with it. */
+static void run_orphan(struct lido_pool *pool, struct lido_slot *slot)
+{
+        uint64_t word = load_acquire(&slot->word);
+
+        if (word & MARK_ANSWERED) {
+                op_finish(pool, slot);
+                pool_end_if_over(pool);
+                return;
+        }
+        if (word_state(word) != SLOT_CLOSING) {
+                slot_pass_on(slot, word_generation(word), SLOT_CLOSING);
+                slot->reason = LIDO_CLOSE_SHUTDOWN;
+                word = load_relaxed(&slot->word);
+        }
+        op_begin(pool, slot, word_generation(word));
+}
+
+void pool_send(struct lido_pool *pool, struct lido_slot *slot)
+{
+        struct pool_host *host;
+        bool must_wake = false;
+
+        mutex_lock(&pool->waitq.lock);
+        host = load_relaxed(&pool->host);
+        if (host)
+                must_wake = inbox_send(&host->slots, &slot->letter);
+        mutex_unlock(&pool->waitq.lock);
+        if (!host)
+                run_orphan(pool, slot);
+        else if (must_wake)
+                host->wake(host);
+}
+
+struct lido_slot *pool_claim(struct lido_pool *pool, uint64_t *ret_generation, bool *ret_had_rested)
+{
+        if (pool->options.order == LIDO_ORDER_FIFO)
+                return slots_claim_oldest(&pool->slots, ret_generation, ret_had_rested);
+        return slots_claim(&pool->slots, ret_generation, ret_had_rested);
+}
+
+void pool_decide(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation, uint64_t marks)
+{
+        if (load_seq_cst(&pool->gate) & (GATE_CLOSED | GATE_ORPHANED))
+                op_want_close(pool, slot, generation, LIDO_CLOSE_SHUTDOWN);
+        else if (marks & MARK_REVOKED)
+                op_want_close(pool, slot, generation, LIDO_CLOSE_DISCARDED);
+        else if (marks & MARK_RETIRE)
+                op_want_close(pool, slot, generation, (enum lido_close_reason)load_relaxed(&slot->retire_reason));
+        else if (marks & MARK_SUSPECT)
+                op_want(pool, slot, generation, SLOT_CHECKING);
+        else
+                pool_offer(pool, slot, generation);
+}
+
+void pool_decide_marked(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation)
+{
+        uint64_t marks = slot_pass_on(slot, generation, SLOT_LEASED);
+
+        pool_decide(pool, slot, generation + GENERATION_ONE, marks);
+}
+
+bool pool_reserve(struct lido_pool *pool)
+{
+        uint32_t live = load_relaxed(&pool->live);
+
+        do
+                if (live >= load_relaxed(&pool->max))
+                        return false;
+        while (!cas_seq_cst(&pool->live, &live, live + 1));
+        return true;
+}
+
+/* The pool is closing and a slot fell idle behind the closer's back. Claimed, it keeps the pool from ending; so only now
+ * is it certain that the gate read before was this pool's, and not a former one's in the same memory. */
+static void reap(struct lido_pool *pool)
+{
+        struct lido_slot *slot;
+        uint64_t generation;
+        bool had_rested;
+
+        while ((load_seq_cst(&pool->gate) & (GATE_CLOSED | GATE_ORPHANED)) &&
+               (slot = slots_claim(&pool->slots, &generation, &had_rested)) != NULL)
+                pool_decide_marked(pool, slot, generation);
+}
+
+void pool_notice_idle(struct lido_pool *pool, uint64_t gate)
+{
+        if (gate & (GATE_EXHAUSTED | GATE_SCANNING))
+                and_seq_cst(&pool->gate, ~(GATE_EXHAUSTED | GATE_SCANNING));
+        if ((gate & GATE_NAPPING) && (and_seq_cst(&pool->gate, ~GATE_NAPPING) & GATE_NAPPING))
+                pool_call_keeper(pool);
+        if (gate & (GATE_CLOSED | GATE_ORPHANED))
+                reap(pool);
+        if (gate & GATE_COUNT)
+                waitq_poke(pool);
+}
+
+void pool_changed(struct lido_pool *pool)
+{
+        add_seq_cst(&pool->changes, 1);
+        park_wake(&pool->changes, INT32_MAX);
+}
+
+bool pool_must_not_wait(struct lido_pool *pool)
+{
+        struct pool_host *host = load_relaxed(&pool->host);
+
+        return thread_self()->in_hook == pool || (host && load_relaxed(&host->thread) == thread_id());
+}
+
+void pool_vacate(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation)
+{
+        store_relaxed(&slot->object, NULL);
+        store_relaxed(&slot->life, 0);
+        slot->is_detached = 0;
+        slot_pass_on(slot, generation, SLOT_VACANT);
+        sub_seq_cst(&pool->live, 1);
+}
+
+void pool_emit(struct lido_pool *pool, struct lido_event *event)
+{
+        if (!pool->options.on_event || !(pool->options.event_mask >> event->type & 1))
+                return;
+        event->size = sizeof *event;
+        event->pool = pool;
+        event->pool_name = pool->name;
+        pool->options.on_event(event, pool->options.event_context);
+}
+
+/* Bucket 4 * e + q holds [2^e * (1 + q/4), 2^e * (1 + (q+1)/4)); below 4 ns they are as good as 0. */
+static unsigned bucket_of(uint64_t ns)
+{
+        unsigned exponent, bucket;
+
+        if (ns < 4)
+                return (unsigned)ns;
+        exponent = 63u - (unsigned)__builtin_clzll(ns);
+        bucket = 4 * (exponent - 1) + (unsigned)(ns >> (exponent - 2) & 3);
+        return bucket < LIDO_HISTOGRAM_BUCKETS ? bucket : LIDO_HISTOGRAM_BUCKETS - 1;
+}
+
+void pool_record(_Atomic uint64_t *sum_ns, _Atomic uint64_t *max_ns, _Atomic uint64_t *bucket, uint64_t ns)
+{
+        uint64_t seen = load_relaxed(max_ns);
+
+        add_relaxed(sum_ns, ns);
+        add_relaxed(&bucket[bucket_of(ns)], 1);
+        while (seen < ns && !cas_relaxed(max_ns, &seen, ns))
+                ;
+}
+
+void slots_check(struct lido_pool *pool, bool is_quiet)
+{
+        uint32_t count[SLOT_STATES], used;
+        uint64_t gate = load_seq_cst(&pool->gate);
+
+        slots_count(&pool->slots, count);
+        used = load_relaxed(&pool->slots.high) - count[SLOT_VACANT];
+        lido_assert(load_relaxed(&pool->slots.high) <= load_relaxed(&pool->slots.capacity));
+        if (!is_quiet)
+                return;
+        lido_assert(load_seq_cst(&pool->live) == used);
+        lido_assert(load_seq_cst(&pool->opening) == count[SLOT_OPENING]);
+        lido_assert((gate & GATE_COUNT) == 0 || count[SLOT_IDLE] + count[SLOT_RESTED] == 0 || (gate & GATE_PAUSED));
+        lido_assert(!(gate & GATE_EXHAUSTED) || count[SLOT_IDLE] + count[SLOT_RESTED] == 0);
+        mutex_lock(&pool->waitq.lock);
+        used = 0;
+        list_for_each (link, &pool->waitq.line)
+                used++;
+        mutex_unlock(&pool->waitq.lock);
+        lido_assert(used == (gate & GATE_COUNT));
+        slots_for_each (slot, &pool->slots) {
+                enum slot_state state = word_state(load_acquire(&slot->word));
+
+                lido_assert(load_relaxed(&slot->pool) == pool);
+                if (state == SLOT_VACANT)
+                        lido_assert(load_relaxed(&slot->object) == NULL);
+        }
+}

@@ -1,0 +1,229 @@
+#include "pool/slots.h"
+
+#include "base/random.h"
+
+#define TO(state) (1u << SLOT_##state)
+
+static const unsigned arrows[SLOT_STATES] = {
+        [SLOT_VACANT] = TO(OPENING),
+        [SLOT_OPENING] = TO(LEASED) | TO(VACANT) | TO(OPENING),
+        [SLOT_IDLE] = TO(LEASED) | TO(RESTED) | TO(IDLE),
+        [SLOT_RESTED] = TO(LEASED) | TO(RESTED),
+        [SLOT_LEASED] = TO(IDLE) | TO(LEASED) | TO(CHECKING) | TO(RESETTING) | TO(CLOSING) | TO(VACANT),
+        [SLOT_CHECKING] = TO(LEASED) | TO(CLOSING) | TO(CHECKING),
+        [SLOT_RESETTING] = TO(LEASED) | TO(CLOSING) | TO(RESETTING),
+        [SLOT_CLOSING] = TO(VACANT) | TO(CLOSING),
+};
+
+bool slot_may_move(enum slot_state from, enum slot_state to)
+{
+        return from < SLOT_STATES && to < SLOT_STATES && (arrows[from] & (1u << to));
+}
+
+uint64_t slot_pass_on(struct lido_slot *slot, uint64_t generation, enum slot_state to)
+{
+        uint64_t seen = load_relaxed(&slot->word);
+
+        do
+                debug_assert(word_generation(seen) == generation);
+        while (!slot_move(slot, &seen, word_make(generation + GENERATION_ONE, to)));
+        return seen & MARKS;
+}
+
+bool slot_mark(struct lido_slot *slot, uint64_t generation, enum slot_state state, uint64_t marks)
+{
+        uint64_t seen = load_acquire(&slot->word);
+
+        while (word_generation(seen) == generation && word_state(seen) == state) {
+                if ((seen & marks) == marks)
+                        return true;
+                if (slot_move(slot, &seen, seen | marks))
+                        return true;
+        }
+        return false;
+}
+
+/* The first index of chunk k. */
+static uint32_t chunk_start(unsigned k)
+{
+        return CHUNK_SLOTS * ((1u << k) - 1);
+}
+
+static unsigned chunk_of(uint32_t index)
+{
+        return 31u - (unsigned)__builtin_clz(index / CHUNK_SLOTS + 1);
+}
+
+/* A slot joins a pool: its word comes last, so that whoever sees it sees the pool too. The generation begins at random,
+ * so that a lease made up of two is never valid by chance. */
+static void slot_join(struct lido_slot *slot, struct lido_pool *pool, uint32_t index, uint64_t random)
+{
+        uint64_t word = load_relaxed(&slot->word);
+        uint64_t next = word == 0 ? word_make((random >> 24) << GENERATION_SHIFT, SLOT_VACANT) : word_next(word, SLOT_VACANT);
+
+        store_relaxed(&slot->pool, pool);
+        slot->index = index;
+        slot->first_generation = word_generation(next);
+        store_relaxed(&slot->seen_word, 0);
+        store_relaxed(&slot->object, NULL);
+        store_relaxed(&slot->site, NULL);
+        store_relaxed(&slot->released_site, NULL);
+        store_relaxed(&slot->tag, NULL);
+        store_relaxed(&slot->leases, 0);
+        store_release(&slot->word, next);
+}
+
+int slots_grow(struct slots *slots, struct lido_pool *pool, uint32_t count)
+{
+        struct random random = { random_seed() };
+
+        while (load_relaxed(&slots->capacity) < count) {
+                unsigned k = chunk_of(load_relaxed(&slots->capacity));
+                struct lido_slot *chunk = k < CHUNKS ? region_take(k) : NULL;
+
+                if (!chunk)
+                        return LIDO_ENOMEM;
+                for (uint32_t i = 0; i < CHUNK_SLOTS << k; i++)
+                        slot_join(&chunk[i], pool, chunk_start(k) + i, random_next(&random));
+                store_release(&slots->chunk[k], chunk);
+                store_release(&slots->capacity, chunk_start(k) + (CHUNK_SLOTS << k));
+        }
+        return LIDO_OK;
+}
+
+void slots_fini(struct slots *slots)
+{
+        for (unsigned k = 0; k < CHUNKS; k++) {
+                struct lido_slot *chunk = load_relaxed(&slots->chunk[k]);
+
+                if (!chunk)
+                        break;
+                for (uint32_t i = 0; i < CHUNK_SLOTS << k; i++)
+                        lido_assert(word_state(load_relaxed(&chunk[i].word)) == SLOT_VACANT);
+                store_relaxed(&slots->chunk[k], NULL);
+                region_give(k, chunk);
+        }
+        store_relaxed(&slots->capacity, 0);
+        store_relaxed(&slots->high, 0);
+}
+
+struct lido_slot *slots_at(const struct slots *slots, uint32_t index)
+{
+        unsigned k = chunk_of(index);
+
+        return load_acquire(&slots->chunk[k]) + (index - chunk_start(k));
+}
+
+static bool claim_as_lease(struct lido_slot *slot, uint64_t word, uint64_t *ret_generation)
+{
+        if (!slot_claim(slot, &word, word_make(word_generation(word), SLOT_LEASED) | (word & MARKS)))
+                return false;
+        *ret_generation = word_generation(word);
+        return true;
+}
+
+struct lido_slot *slots_claim(struct slots *slots, uint64_t *ret_generation, bool *ret_had_rested)
+{
+        bool any_rested = false;
+
+        slots_for_each (slot, slots) {
+                uint64_t word = load_seq_cst(&slot->word); /* law 2: pairs with lido_release_at */
+
+                if (word_state(word) == SLOT_RESTED)
+                        any_rested = true;
+                if (word_state(word) == SLOT_IDLE && claim_as_lease(slot, word, ret_generation)) {
+                        *ret_had_rested = false;
+                        return slot;
+                }
+        }
+        if (!any_rested)
+                return NULL;
+        slots_for_each (slot, slots) {
+                uint64_t word = load_seq_cst(&slot->word); /* law 2: pairs with lido_release_at */
+
+                if ((word_state(word) == SLOT_IDLE || word_state(word) == SLOT_RESTED) &&
+                    claim_as_lease(slot, word, ret_generation)) {
+                        *ret_had_rested = word_state(word) == SLOT_RESTED;
+                        return slot;
+                }
+        }
+        return NULL;
+}
+
+struct lido_slot *slots_claim_oldest(struct slots *slots, uint64_t *ret_generation, bool *ret_had_rested)
+{
+        for (;;) {
+                struct lido_slot *oldest = NULL;
+                uint64_t oldest_word = 0, oldest_order = UINT64_MAX;
+
+                slots_for_each (slot, slots) {
+                        uint64_t word = load_seq_cst(&slot->word); /* law 2: pairs with lido_release_at */
+
+                        if ((word_state(word) == SLOT_IDLE || word_state(word) == SLOT_RESTED) &&
+                            load_relaxed(&slot->order) < oldest_order) {
+                                oldest = slot;
+                                oldest_word = word;
+                                oldest_order = load_relaxed(&slot->order);
+                        }
+                }
+                if (!oldest)
+                        return NULL;
+                if (claim_as_lease(oldest, oldest_word, ret_generation)) {
+                        *ret_had_rested = word_state(oldest_word) == SLOT_RESTED;
+                        return oldest;
+                }
+        }
+}
+
+bool slots_claim_this(struct lido_slot *slot, uint64_t word, uint64_t *ret_generation)
+{
+        return (word_state(word) == SLOT_IDLE || word_state(word) == SLOT_RESTED) &&
+               claim_as_lease(slot, word, ret_generation);
+}
+
+/* Scans look below `high`: raise it before the slot can hold anything. */
+static void raise_high(struct slots *slots, uint32_t high)
+{
+        uint32_t seen = load_relaxed(&slots->high);
+
+        while (seen < high && !cas_seq_cst(&slots->high, &seen, high))
+                ;
+}
+
+struct lido_slot *slots_claim_vacant(struct slots *slots, uint64_t *ret_ticket)
+{
+        uint32_t capacity = load_acquire(&slots->capacity);
+
+        for (uint32_t index = 0; index < capacity; index++) {
+                struct lido_slot *slot = slots_at(slots, index);
+                uint64_t word = load_relaxed(&slot->word);
+
+                if (word_state(word) != SLOT_VACANT)
+                        continue;
+                raise_high(slots, index + 1);
+                if (slot_claim(slot, &word, word_next(word, SLOT_OPENING))) {
+                        *ret_ticket = word_generation(word) + GENERATION_ONE;
+                        return slot;
+                }
+        }
+        return NULL;
+}
+
+bool slots_any_free(const struct slots *slots)
+{
+        slots_for_each (slot, slots) {
+                enum slot_state state = word_state(load_seq_cst(&slot->word));
+
+                if (state == SLOT_IDLE || state == SLOT_RESTED)
+                        return true;
+        }
+        return false;
+}
+
+void slots_count(const struct slots *slots, uint32_t count[SLOT_STATES])
+{
+        for (int state = 0; state < SLOT_STATES; state++)
+                count[state] = 0;
+        slots_for_each (slot, slots)
+                count[word_state(load_acquire(&slot->word))]++;
+}

@@ -1,0 +1,220 @@
+/* pool/slots.h - the truth of a pool: one word per slot says what is going on with its object.
+ *
+ *          +------------------------------ VACANT <-----------------------------+
+ *          | slots_claim_vacant            ^   ^                                |
+ *          v                     open fails|   | lease_detach (no watch)        | keeper: closed
+ *       OPENING -------------------------->+   |                                |
+ *          | opened                            |                                |
+ *          v        acquire                    |         discard, dead, retired |
+ *   +--> IDLE <----------------------------> LEASED --------------------------> CLOSING
+ *   |      |         release                 ^ |  ^                            ^ ^ ^
+ *   |      | keeper: a pass found it unused  | |  | acquire, after a peek      | | |
+ *   |      v                                 | |  |                            | | |
+ *   |    RESTED -----------------------------+-|--+  idle too long, too old ---+ | |
+ *   |      | keeper: due, or doubted           | verdict RESET, doubted          | |
+ *   |      v                                   v                                 | |
+ *   +-- CHECKING                            RESETTING ------- failed ------------+ |
+ *          +----------------------- failed ----------------------------------------+
+ *
+ * The word is  generation << 12 | marks | state.  Arrows and the function that takes each:
+ *
+ *      VACANT    -> OPENING    slots_claim_vacant      keeper, or a borrower of an open_inline pool
+ *      OPENING   -> LEASED     op_finish               the keeper's own lease on what it opened, see below
+ *      OPENING   -> VACANT     op_finish               the open failed
+ *      IDLE      -> LEASED     slots_claim, and the inlined same in lease.c
+ *      IDLE      -> RESTED     keeper_pass             same generation as on the last pass
+ *      RESTED    -> LEASED     slots_claim
+ *      IDLE, RESTED -> LEASED  slots_claim_this        the keeper claims like any borrower, and then owns a lease
+ *      LEASED    -> IDLE       lido_release_at (hot), pool_offer
+ *      LEASED    -> LEASED     slot_renew              a new generation: the old lease has ended, the slot has not been
+ *                                                      free in between. So a slot is handed from hand to hand.
+ *      LEASED    -> CHECKING, RESETTING, CLOSING       pool_send
+ *      CHECKING, RESETTING -> LEASED                   op_finish
+ *      CHECKING, RESETTING -> CLOSING                  op_finish
+ *      CLOSING   -> VACANT     op_finish
+ *      LEASED    -> VACANT     lido_detach_at          the factory watches nothing
+ *
+ * What holds in each state:
+ *
+ *      VACANT             object is NULL; nobody owns the slot
+ *      OPENING            the open op owns the slot; object is NULL until it is answered
+ *      IDLE, RESTED       object is whole; nobody owns the slot; whoever wins the CAS out of it does
+ *      LEASED             the holder of {slot, generation} owns slot and object; marks may be added by others
+ *      CHECKING, RESETTING, CLOSING    the op, or the keeper on whose desk it lies, owns slot and object
+ *
+ * Law 1: whoever wins the CAS out of IDLE, RESTED or VACANT owns slot and object alone until it stores the next state.
+ *
+ * The generation grows by one at every end of a lease and at every start of an op, and never goes back, whatever pools
+ * the slot serves. Hence a lease or an op ticket is spent by the compare-and-swap that ends it, exactly once, however
+ * many threads race; and "idle with the generation of the last pass" means "not touched since".
+ *
+ * Marks are set on a slot that somebody else owns, and make its owner's next compare-and-swap fail into the slow path:
+ * the hot path pays nothing for them.
+ */
+#ifndef LIDO_POOL_SLOTS_H
+#define LIDO_POOL_SLOTS_H
+
+#include "base/assert.h"
+#include "base/atomic.h"
+#include "base/inbox.h"
+#include "lido/pool.h"
+#include "pool/region.h"
+
+/* An open is answered to the keeper, or, while the borrower that began it is still inside the hook, to that borrower. */
+enum op_inline { OP_TO_KEEPER, OP_TO_BORROWER, OP_TAKEN_INLINE };
+
+enum slot_state {
+        SLOT_VACANT,
+        SLOT_OPENING,
+        SLOT_IDLE,
+        SLOT_RESTED,
+        SLOT_LEASED,
+        SLOT_CHECKING,
+        SLOT_RESETTING,
+        SLOT_CLOSING,
+        SLOT_STATES
+};
+
+#define MARK_RETIRE UINT64_C(0x010)       /* to be closed when its owner lets go of it */
+#define MARK_SUSPECT UINT64_C(0x020)      /* to be checked before it is lent again */
+#define MARK_LEAKED UINT64_C(0x040)       /* its lease was reported as leaked */
+#define MARK_REVOKED UINT64_C(0x080)      /* its lease was taken back; the holder may not know yet */
+#define MARK_ANSWERED UINT64_C(0x100)     /* its op has been answered */
+#define MARK_OVERDUE UINT64_C(0x200)      /* its op was told to hurry */
+#define MARK_INTERRUPTING UINT64_C(0x400) /* the interrupt hook is at work on it: do not free the object */
+#define MARKS UINT64_C(0xff0)
+#define STATE_MASK UINT64_C(0x00f)
+#define GENERATION_SHIFT 12
+#define GENERATION_ONE (UINT64_C(1) << GENERATION_SHIFT)
+
+static inline enum slot_state word_state(uint64_t word)
+{
+        return (enum slot_state)(word & STATE_MASK);
+}
+
+/* The generation, in its place: what a lease and an op ticket carry. */
+static inline uint64_t word_generation(uint64_t word)
+{
+        return word & ~(MARKS | STATE_MASK);
+}
+
+static inline uint64_t word_make(uint64_t generation, enum slot_state state)
+{
+        return generation | (uint64_t)state;
+}
+
+/* The word after this one's generation, without marks. */
+static inline uint64_t word_next(uint64_t word, enum slot_state state)
+{
+        return word_generation(word) + GENERATION_ONE + (uint64_t)state;
+}
+
+struct lido_slot {
+        /* First line: touched by every acquire and release. */
+        _Atomic uint64_t word;                 /* atomic; the truth */
+        _Atomic(struct lido_pool *) pool;      /* written while the slot belongs to no pool, before its word */
+        _Atomic(void *) object;                /* owner of the slot writes; atomic because a stale lease may look */
+        _Atomic(const char *) site;            /* where it was acquired last; owner writes, reports read */
+        _Atomic(const char *) released_site;   /* where it was released last; likewise */
+        _Atomic(const char *) tag;             /* on whose behalf; likewise */
+        _Atomic uint64_t leases;               /* how often it was lent, ever; likewise */
+        _Atomic uint32_t holder;               /* thread that acquired it last; likewise */
+        uint32_t index;                        /* constant while it belongs to a pool */
+
+        /* From here on touched once in a while: upkeep and waiting. */
+        struct letter letter __attribute__((aligned(64))); /* owner of the slot: on its way to the keeper */
+        uint64_t first_generation;  /* constant while it belongs to a pool: leases before it are another pool's */
+        _Atomic uint64_t life;      /* owner writes: the ticket of its open, which names it in a lido_handle */
+        _Atomic uint64_t born_ns;   /* owner writes: when the object was opened */
+        _Atomic uint64_t acquired_ns; /* owner writes, where the pool keeps time: when it was acquired */
+        uint64_t leases_at_birth;   /* owner */
+        uint64_t expires_ns;        /* owner: end of its lifetime, drawn once */
+        uint64_t contended_ns;      /* owner: when it was given back last while somebody waited */
+        _Atomic uint64_t order;     /* owner writes: place in the order of releases, for FIFO pools */
+        _Atomic uint64_t op_due_ns; /* owner writes: deadline of its op */
+        uint64_t op_began_ns;       /* owner */
+        _Atomic uint32_t retire_reason; /* enum lido_close_reason, written before MARK_RETIRE */
+        int status;                 /* owner: how its op was answered */
+        uint8_t failure;            /* owner: enum lido_failure, when its open failed */
+        _Atomic uint32_t op_inline; /* who takes the answer of an open: enum op_inline */
+        uint8_t reason;             /* owner: enum lido_close_reason, in CLOSING */
+        uint8_t is_detached;        /* owner: CLOSING, and the object is somebody else's now */
+
+        /* Of the keeper alone. */
+        _Atomic uint64_t seen_word; /* as the last pass found it; reports read it */
+        _Atomic uint64_t seen_ns;   /* since when it has been as seen_word says; reports read it */
+        uint64_t checked_ns;        /* when it was known to be alive */
+        uint8_t is_watched;         /* watch was called and unwatch was not */
+} __attribute__((aligned(SLOT_SIZE)));
+
+/* What lies on a slot's first line, what a lease shows. */
+_Static_assert(sizeof(struct lido_slot) == SLOT_SIZE, "a slot is as long as the region believes");
+_Static_assert(offsetof(struct lido_slot, letter) == 64, "acquire and release touch one line");
+
+/* The slots of one pool, in chunks that never move. */
+struct slots {
+        _Atomic(struct lido_slot *) chunk[CHUNKS]; /* set when it grows, then constant until slots_fini */
+        _Atomic uint32_t capacity;                 /* slots there are; grows only, under the pool's lock */
+        _Atomic uint32_t high;                     /* scans look at slots below this; grows only */
+};
+
+/* May a slot go from one state to the other? The picture above, as a table. */
+bool slot_may_move(enum slot_state from, enum slot_state to);
+
+/* The one way in which a word changes. `seen` is updated on failure. Order: seq_cst, because a release must be visible
+ * before its reader looks for waiters (law 2, waitq.h); whoever claims needs acquire only, and uses slot_claim. */
+static inline bool slot_move(struct lido_slot *slot, uint64_t *seen, uint64_t next)
+{
+        debug_assert(slot_may_move(word_state(*seen), word_state(next)));
+        return cas_seq_cst(&slot->word, seen, next);
+}
+
+static inline bool slot_claim(struct lido_slot *slot, uint64_t *seen, uint64_t next)
+{
+        debug_assert(slot_may_move(word_state(*seen), word_state(next)));
+        return cas_acquire(&slot->word, seen, next);
+}
+
+/* Move a slot that the caller owns; marks that others add meanwhile are kept in mind by the loop and returned. */
+uint64_t slot_pass_on(struct lido_slot *slot, uint64_t generation, enum slot_state to);
+
+/* Add marks to a slot if its word still has this generation and state. Returns: false if not. Threads: any. */
+bool slot_mark(struct lido_slot *slot, uint64_t generation, enum slot_state state, uint64_t marks);
+
+/* Make room for `count` slots. Returns: LIDO_OK; LIDO_ENOMEM. Threads: one at a time, by the pool's lock. */
+int slots_grow(struct slots *slots, struct lido_pool *pool, uint32_t count);
+
+/* Give all slots back. Every one is VACANT. */
+void slots_fini(struct slots *slots);
+
+/* The slot of an index below capacity. */
+struct lido_slot *slots_at(const struct slots *slots, uint32_t index);
+
+/* Claim an idle slot, or else a rested one: the lowest, so that load gathers there and the high ones fall idle.
+ * Returns: the slot, now LEASED, its generation in *ret_generation and whether it had rested; NULL: none. */
+struct lido_slot *slots_claim(struct slots *slots, uint64_t *ret_generation, bool *ret_had_rested);
+
+/* As slots_claim, but the one that was given back longest ago. */
+struct lido_slot *slots_claim_oldest(struct slots *slots, uint64_t *ret_generation, bool *ret_had_rested);
+
+/* Claim this slot out of IDLE or RESTED, if it is still as `word` says. */
+bool slots_claim_this(struct lido_slot *slot, uint64_t word, uint64_t *ret_generation);
+
+/* Claim the lowest vacant slot for an open. Returns: the slot, now OPENING; NULL: none. */
+struct lido_slot *slots_claim_vacant(struct slots *slots, uint64_t *ret_ticket);
+
+/* Is any slot idle or rested at this moment? */
+bool slots_any_free(const struct slots *slots);
+
+/* Count the slots in each state. */
+void slots_count(const struct slots *slots, uint32_t count[SLOT_STATES]);
+
+/* Walk the chunks: for (k...) for (slot...); `high` is read once. */
+#define slots_for_each(slot, slots)                                                                            \
+        for (uint32_t slot##_i = 0, slot##_high = load_acquire(&(slots)->high), slot##_k = 0,                  \
+                      slot##_end = CHUNK_SLOTS;                                                                \
+             slot##_i < slot##_high; slot##_end += CHUNK_SLOTS << ++slot##_k)                                  \
+                for (struct lido_slot *slot = load_acquire(&(slots)->chunk[slot##_k]);                         \
+                     slot##_i < slot##_high && slot##_i < slot##_end; slot##_i++, slot++)
+
+#endif

@@ -1,0 +1,165 @@
+/* Words for people: the blame report as a paragraph, and the dump of a pool, which is written without memory or locks so
+ * that it works in a signal handler. */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "lido/stats.h"
+#include "pool/blame.h"
+
+static const char *const cause_text[] = {
+        [LIDO_CAUSE_NONE] = "nothing stands in the way",
+        [LIDO_CAUSE_EXHAUSTED] = "every object is lent",
+        [LIDO_CAUSE_DOWN] = "server down",
+        [LIDO_CAUSE_OPENING] = "objects are still being opened",
+        [LIDO_CAUSE_PAUSED] = "the pool is paused",
+        [LIDO_CAUSE_QUEUE_FULL] = "the queue is full",
+        [LIDO_CAUSE_CLOSED] = "the pool is closed",
+        [LIDO_CAUSE_SHED] = "the request was shed",
+        [LIDO_CAUSE_DEADLOCK] = "every holder waits for another",
+        [LIDO_CAUSE_BREAKER] = "opening is given up for a while",
+        [LIDO_CAUSE_UPKEEP] = "objects are being checked, reset or closed",
+};
+
+struct text {
+        char *at;
+        size_t size, length; /* length counts what did not fit, too */
+};
+
+static void add(struct text *text, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static void add(struct text *text, const char *format, ...)
+{
+        size_t room = text->length < text->size ? text->size - text->length : 0;
+        va_list arguments;
+        int length;
+
+        va_start(arguments, format);
+        length = vsnprintf(room > 0 ? text->at + text->length : NULL, room, format, arguments);
+        va_end(arguments);
+        if (length > 0)
+                text->length += (size_t)length;
+}
+
+size_t lido_blame_text(const struct lido_blame *blame, char *text, size_t size)
+{
+        struct text t = { text, size, 0 };
+        bool is_known = blame->cause >= 0 && (size_t)blame->cause < sizeof cause_text / sizeof cause_text[0];
+
+        if (size > 0)
+                text[0] = '\0';
+        add(&t, "%s: max %u, live %u, idle %u, leased %u, opening %u, waiting %u", is_known ? cause_text[blame->cause] : "?",
+            blame->max, blame->live, blame->idle, blame->leased, blame->opening, blame->waiting);
+        if (blame->last_error_is_set)
+                add(&t, "; last open error %.1f s ago: %s%s%s", (double)blame->last_error_age_ns / 1e9,
+                    blame->last_error.sqlstate, blame->last_error.sqlstate[0] ? " " : "", blame->last_error.text);
+        for (uint32_t i = 0; i < blame->holders && i < LIDO_BLAME_HOLDERS; i++)
+                add(&t, "%s%s by thread %u%s%s for %.3f s", i == 0 ? "; held at " : ", ",
+                    blame->holder[i].site ? blame->holder[i].site : "?", blame->holder[i].thread,
+                    blame->holder[i].tag ? " for " : "", blame->holder[i].tag ? blame->holder[i].tag : "",
+                    (double)blame->holder[i].held_ns / 1e9);
+        return t.length;
+}
+
+/* ---- the dump: write(2) and nothing else ----------------------------------------------------------------- */
+
+struct line {
+        char text[512];
+        size_t length;
+};
+
+static void put(struct line *line, const char *string)
+{
+        while (*string && line->length + 1 < sizeof line->text)
+                line->text[line->length++] = *string++;
+}
+
+static void put_number(struct line *line, uint64_t number)
+{
+        char digits[21];
+        size_t i = sizeof digits - 1;
+
+        digits[i] = '\0';
+        do {
+                digits[--i] = (char)('0' + number % 10);
+                number /= 10;
+        } while (number > 0);
+        put(line, digits + i);
+}
+
+static bool flush(struct line *line, int fd)
+{
+        size_t done = 0;
+
+        line->text[line->length++] = '\n';
+        while (done < line->length) {
+                ssize_t n = write(fd, line->text + done, line->length - done);
+
+                if (n < 0 && errno == EINTR)
+                        continue;
+                if (n <= 0)
+                        return false;
+                done += (size_t)n;
+        }
+        line->length = 0;
+        return true;
+}
+
+static const char *const state_name[SLOT_STATES] = {
+        [SLOT_VACANT] = "vacant",     [SLOT_OPENING] = "opening",     [SLOT_IDLE] = "idle",
+        [SLOT_RESTED] = "rested",     [SLOT_LEASED] = "leased",       [SLOT_CHECKING] = "checking",
+        [SLOT_RESETTING] = "resetting", [SLOT_CLOSING] = "closing",
+};
+
+static void put_slot(struct line *line, struct lido_pool *pool, struct lido_slot *slot, uint64_t now)
+{
+        uint64_t word = load_acquire(&slot->word);
+        const char *site = load_relaxed(&slot->site), *tag = load_relaxed(&slot->tag);
+
+        put(line, "  slot ");
+        put_number(line, slot->index);
+        put(line, " ");
+        put(line, state_name[word_state(word)]);
+        put(line, " leases ");
+        put_number(line, load_relaxed(&slot->leases));
+        if (word_state(word) != SLOT_LEASED)
+                return;
+        put(line, " by thread ");
+        put_number(line, load_relaxed(&slot->holder));
+        put(line, " at ");
+        put(line, site ? site : "?");
+        if (tag) {
+                put(line, " for ");
+                put(line, tag);
+        }
+        put(line, " held_ms ");
+        put_number(line, blame_held_ns(pool, slot, word, now) / NS_PER_MS);
+}
+
+int lido_pool_dump(struct lido_pool *pool, int fd)
+{
+        struct line line = { .length = 0 };
+        uint64_t now = clock_now_ns();
+
+        if (!pool || fd < 0)
+                return LIDO_EINVAL;
+        put(&line, "pool ");
+        put(&line, pool->name);
+        put(&line, " max ");
+        put_number(&line, load_relaxed(&pool->max));
+        put(&line, " live ");
+        put_number(&line, load_relaxed(&pool->live));
+        put(&line, " waiting ");
+        put_number(&line, load_relaxed(&pool->gate) & GATE_COUNT);
+        if (!flush(&line, fd))
+                return LIDO_EINVAL;
+        slots_for_each (slot, &pool->slots) {
+                put_slot(&line, pool, slot, now);
+                if (!flush(&line, fd))
+                        return LIDO_EINVAL;
+        }
+        return LIDO_OK;
+}

@@ -1,0 +1,292 @@
+# shellcheck shell=bash
+# lib.sh - what the scripts of the tree share: saying, installing, building, waiting for a child, counting checks.
+# Sourced by bash scripts; sets nothing but functions and lido_source.
+
+lido_source=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+
+say()
+{
+    printf '== %s\n' "$*" >&2
+}
+
+die()
+{
+    printf '%s: %s\n' "${0##*/}" "$*" >&2
+    exit 1
+}
+
+# ---- packages -------------------------------------------------------------------------------------------------
+
+# shellcheck disable=SC2034 # used by those who source this
+packages_to_build=(autoconf automake libtool pkg-config make gcc libc6-dev libuv1-dev libpq-dev)
+# shellcheck disable=SC2034
+packages_to_test=(check g++ openssl postgresql)
+# shellcheck disable=SC2034
+packages_to_demo=(postgresql)
+
+# install_missing PACKAGE...: installs what is not there yet, as root or by sudo. Needs neither when nothing is missing.
+install_missing()
+{
+    local package missing=()
+
+    if ! command -v dpkg-query >/dev/null; then
+        say "not a Debian system; needed, by their Debian names: $*"
+        return 0
+    fi
+    for package; do
+        # One line for each architecture; dpkg also knows packages that are "not-installed".
+        if ! dpkg-query -W -f='${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed; then
+            missing+=("$package")
+        fi
+    done
+    if [ ${#missing[@]} -eq 0 ]; then
+        return 0
+    fi
+
+    say "installing: ${missing[*]}"
+    local become=()
+    if [ "$(id -u)" -ne 0 ]; then
+        if ! command -v sudo >/dev/null || ! { [ -t 0 ] || sudo -n true 2>/dev/null; }; then
+            die "these packages are missing, and neither root nor sudo is at hand; as root, run:
+    apt-get install ${missing[*]}"
+        fi
+        become=(sudo)
+    fi
+
+    # The postgresql package would start a server of its own; we need its programs alone.
+    local quiet=/etc/postgresql-common/createcluster.d/lido-no-main-cluster.conf
+    case " ${missing[*]} " in
+    *" postgresql "*)
+        "${become[@]}" mkdir -p "${quiet%/*}"
+        echo 'create_main_cluster = false' | "${become[@]}" tee "$quiet" >/dev/null
+        ;;
+    esac
+
+    local log status=0
+    log=$(mktemp)
+    {
+        "${become[@]}" apt-get update -q &&
+            "${become[@]}" env DEBIAN_FRONTEND=noninteractive \
+                apt-get install -q -y --no-install-recommends -o Dpkg::Use-Pty=0 "${missing[@]}"
+    } </dev/null 2>&1 | tee "$log" | grep --line-buffered -E '^(Get:|Setting up|E:|Err)' >&2 || true
+    status=${PIPESTATUS[0]}
+    "${become[@]}" rm -f "$quiet"
+    if [ "$status" -ne 0 ]; then
+        cat "$log" >&2
+        rm -f "$log"
+        die "apt-get failed (above is what it said)"
+    fi
+    rm -f "$log"
+}
+
+# ---- leaving --------------------------------------------------------------------------------------------------
+
+cleanup=true
+
+# at_exit FUNCTION: called once when this shell ends, by itself or by a signal. (bash skips an EXIT trap when a signal
+# ends it whose own trap was reset.)
+at_exit()
+{
+    cleanup=$1
+    trap '$cleanup' EXIT
+    leave_on_signals
+}
+
+leave_on_signals()
+{
+    trap 'leave_as INT 1' INT
+    trap 'leave_as TERM 1' TERM
+    trap 'leave_as HUP 1' HUP
+}
+
+# leave_as SIGNAL STATUS: ends this shell the way it was asked to end, so that the caller sees it too; "" is no signal.
+leave_as()
+{
+    if [ -n "$1" ]; then
+        trap '' INT TERM HUP
+        trap - EXIT
+        $cleanup || true
+        trap - "$1"
+        kill -s "$1" "$BASHPID"
+    fi
+    exit "$2"
+}
+
+# For a script that needs a folder to work in: scratch is made, and goes with the script.
+make_scratch()
+{
+    at_exit drop_scratch
+    scratch=$(mktemp -d "${TMPDIR:-/tmp}/lido.XXXXXX")
+}
+
+scratch=
+
+drop_scratch()
+{
+    [ -z "$scratch" ] || rm -rf "$scratch"
+}
+
+# ---- children -------------------------------------------------------------------------------------------------
+
+# run_child COMMAND...: like running it, but a signal to this shell reaches the child at once and the shell waits for
+# it to end; afterwards child_signal tells which signal came ("" for none), so that the caller can clean up and leave.
+# Ctrl-C goes to the whole foreground group, so the child has had it already and gets two seconds before it is told again.
+run_child()
+{
+    child_signal=
+    trap 'child_signal=INT' INT
+    trap 'child_signal=TERM' TERM
+    trap 'child_signal=HUP' HUP
+    (
+        # A background child of a script starts with SIGINT ignored.
+        trap - INT TERM HUP QUIT
+        exec "$@"
+    ) <&0 &
+    child_pid=$!
+
+    local status=0 told=''
+    while :; do
+        wait "$child_pid" && status=0 || status=$?
+        if ! kill -0 "$child_pid" 2>/dev/null; then
+            break
+        fi
+        if [ -n "$child_signal" ] && [ -z "$told" ]; then
+            told=yes
+            if [ "$child_signal" = INT ]; then
+                ends_within 2 "$child_pid" || kill -TERM "$child_pid" 2>/dev/null || true
+            else
+                kill -s "$child_signal" "$child_pid" 2>/dev/null || true
+            fi
+            ends_within 10 "$child_pid" || kill -KILL "$child_pid" 2>/dev/null || true
+        fi
+    done
+    leave_on_signals
+    return "$status"
+}
+
+# ends_within SECONDS PID: waits for a process to end, without reaping it. A zombie has ended.
+ends_within()
+{
+    local twentieths=$(($1 * 20))
+
+    while [ "$twentieths" -gt 0 ]; do
+        if ! kill -0 "$2" 2>/dev/null || grep -q '^State:.*Z' "/proc/$2/status" 2>/dev/null; then
+            return 0
+        fi
+        twentieths=$((twentieths - 1))
+        sleep 0.05
+    done
+    return 1
+}
+
+# ---- building -------------------------------------------------------------------------------------------------
+
+# A tree that this user may not write is built from a private copy, which goes when the script ends.
+tree_copy=
+
+drop_tree_copy()
+{
+    if [ -n "$tree_copy" ]; then
+        rm -rf "$tree_copy"
+        tree_copy=
+    fi
+}
+
+# may_build_in BUILD: whether this user may write all that a build of the tree in BUILD writes.
+may_build_in()
+{
+    local path
+
+    [ -w "$lido_source" ] || return 1
+    for path in "$1" "$1/config.status" "$1/lib" "$lido_source/autom4te.cache" "$lido_source/configure" \
+        "$lido_source/m4"; do
+        if [ -e "$path" ] && [ ! -w "$path" ]; then
+            return 1
+        fi
+    done
+}
+
+# prepare_build BUILD CONFIGURE-ARGUMENT...: makes configure and BUILD/Makefile where they are missing or old. Sets
+# build_dir. BUILD is relative to the top of the tree. Uses lido_source, and changes it when the tree is copied.
+prepare_build()
+{
+    local build=$1
+    shift
+
+    if ! may_build_in "$lido_source/$build"; then
+        say "this user may not write here: building in a private copy"
+        tree_copy=$(mktemp -d "${TMPDIR:-/tmp}/lido-copy.XXXXXX")
+        tar -C "$lido_source" --exclude=./.git --exclude='./build*' --exclude=./autom4te.cache -cf - . |
+            tar -C "$tree_copy" --no-same-owner -xf -
+        lido_source=$tree_copy
+    fi
+
+    build_dir=$lido_source/$build
+    mkdir -p "$build_dir"
+    if [ ! -x "$lido_source/configure" ] || [ "$lido_source/configure.ac" -nt "$lido_source/configure" ] ||
+        [ "$lido_source/Makefile.am" -nt "$lido_source/Makefile.in" ]; then
+        say "autogen.sh"
+        "$lido_source/autogen.sh" >"$build_dir/autogen.log" 2>&1 || {
+            cat "$build_dir/autogen.log" >&2
+            die "autogen.sh failed"
+        }
+    fi
+
+    # The arguments are part of what the build is made of.
+    local wanted="$*"
+    if [ ! -f "$build_dir/Makefile" ] || [ "$lido_source/configure" -nt "$build_dir/config.status" ] ||
+        [ "$wanted" != "$(cat "$build_dir/configured" 2>/dev/null)" ]; then
+        say "configure $wanted"
+        (cd "$build_dir" && "$lido_source/configure" "$@") >"$build_dir/configure.log" 2>&1 </dev/null || {
+            tail -n 30 "$build_dir/configure.log" >&2
+            die "configure failed (log: $build_dir/configure.log)"
+        }
+        printf '%s\n' "$wanted" >"$build_dir/configured"
+    fi
+}
+
+# ---- checks of a test script ----------------------------------------------------------------------------------
+# A test script states its claims with these and ends with the same closing line as a Check program, so that one
+# reader counts both.
+
+checks_made=0
+checks_failed=0
+
+# check CLAIM COMMAND...: the claim holds when the command succeeds.
+check()
+{
+    local claim=$1
+    shift
+
+    checks_made=$((checks_made + 1))
+    if "$@"; then
+        return 0
+    fi
+    checks_failed=$((checks_failed + 1))
+    printf 'FAILED: %s\n' "$claim"
+}
+
+# refuse CLAIM COMMAND...: the claim holds when the command fails.
+refuse()
+{
+    local claim=$1
+    shift
+
+    checks_made=$((checks_made + 1))
+    if ! "$@"; then
+        return 0
+    fi
+    checks_failed=$((checks_failed + 1))
+    printf 'FAILED: %s\n' "$claim"
+}
+
+# Prints the closing line and ends the script.
+checks_done()
+{
+    local passed=$((checks_made - checks_failed))
+
+    [ "$checks_made" -gt 0 ] || die "no check was made"
+    printf '%d%%: Checks: %d, Failures: %d, Errors: 0\n' $((passed * 100 / checks_made)) "$checks_made" "$checks_failed"
+    [ "$checks_failed" -eq 0 ] || exit 1
+    exit 0
+}
