@@ -115,8 +115,8 @@ LIDO_API int lido_workers_open(struct lido_workers **ret_workers, const struct l
  * Threads: any. Blocks: no. Owns: nobody. Returns: LIDO_OK; LIDO_EINVAL for 0 or below min; LIDO_EFORKED. */
 LIDO_API int lido_workers_resize(struct lido_workers *workers, uint32_t max);
 
-/* Wait until nothing is queued and nothing runs. Delayed jobs that are not due, and lent threads at rest, do not count;
- * nor do `done` callbacks under way to a loop.
+/* Wait until nothing is queued, waits for a lease, or runs. Delayed jobs that are not due, and lent threads at rest, do not
+ * count; nor do `done` callbacks under way to a loop.
  * Threads: any but those of this executor. Blocks: until the deadline. Owns: nobody.
  * Returns: LIDO_OK; LIDO_ETIMEDOUT; LIDO_EDEADLK on a thread of this executor; LIDO_EINVAL; LIDO_EFORKED. */
 LIDO_API int lido_workers_drain(struct lido_workers *workers, int64_t timeout_ms);
@@ -175,15 +175,15 @@ struct lido_lease_job {
 /* Have a job run once it holds a lease of `pool`: until then it waits in the pool's line and no thread with it. If it gets
  * none, `done` is called with the reason; so it needs a `done`.
  * Threads: any. Blocks: no. Owns: as lido_submit.
- * Returns: as lido_submit and as lido_acquire_async; LIDO_ENOTSUP when no object is idle, job->loop is not set, and this
- * lido cannot wait in line without a loop. */
+ * Returns: as lido_submit and as lido_acquire_notify; LIDO_EINVAL also for a job without `done`. */
 #define lido_submit_with_lease(workers, pool, lease_job)                                                       \
         lido_submit_with_lease_at(workers, pool, lease_job, LIDO_HERE)
 LIDO_API int lido_submit_with_lease_at(struct lido_workers *workers, struct lido_pool *pool,
                                        struct lido_lease_job *lease_job, const char *site);
 
-/* Cancel a job. If it has not begun it never will: with job->loop set, `done` is called there with LIDO_ECANCELED;
- * otherwise `done` is not called and the job is the caller's on return. If it runs, lido_job_is_cancelled becomes true
+/* Cancel a job. If it has not begun it never will: with job->loop set, `done` is called there with LIDO_ECANCELED; for
+ * one submitted with a lease, `done` is called with it by whoever comes to it; any other is the caller's on return, and `done` is
+ * not called. If it runs, lido_job_is_cancelled becomes true
  * for it. Costs the same however long the queue is.
  * Threads: any. Blocks: no. Owns: the caller vouches that the memory is a job still.
  * Returns: LIDO_OK when it will not run; LIDO_EBUSY when it runs, or has run and its `done` is under way; LIDO_EINVAL when

@@ -109,7 +109,7 @@ int lido_workers_open(struct lido_workers **ret_workers, const struct lido_worke
         lists_init(ws);
         queue_init(&ws->queue, taken.overtake_jobs, clock_after_ms(0, taken.codel_target_ms),
                    clock_after_ms(0, taken.codel_interval_ms));
-        fork_watch(ws);
+        fork_register(ws);
         rc = start_min(ws);
         if (rc != LIDO_OK) {
                 lido_workers_shutdown(ws, LIDO_NEVER);
@@ -160,7 +160,7 @@ int lido_workers_resize(struct lido_workers *ws, uint32_t max)
 
 static bool is_quiet_locked(struct lido_workers *ws) REQUIRES(ws->lock)
 {
-        return ws->busy == 0 && queue_count(&ws->queue) == 0;
+        return is_quiet(ws);
 }
 
 static bool is_empty_locked(struct lido_workers *ws) REQUIRES(ws->lock)
@@ -251,7 +251,7 @@ int lido_workers_close(struct lido_workers *ws)
         lock_give(&ws->lock);
         while (fail_one(ws, &ws->room) || fail_one(ws, &ws->borrowers))
                 ;
-        lease_jobs_end(ws);
+        lease_jobs_cancel(ws, NULL, LIDO_ECLOSED);
         jobs_end(&dropped, LIDO_ECLOSED);
         return LIDO_OK;
 }
@@ -293,7 +293,7 @@ static void free_workers(struct lido_workers *ws)
 
         minder_stop(ws);
         workers_reap(ws);
-        fork_unwatch(ws);
+        fork_unregister(ws);
         while ((link = list_front(&ws->spare)) != NULL) {
                 list_unlink(link);
                 mem_free(list_entry(link, struct lido_worker, link));

@@ -219,6 +219,12 @@ void workers_reap(struct lido_workers *ws);
 /* The worker that the calling thread is; NULL: none. */
 struct lido_worker *worker_self(void);
 
+/* Nothing is queued, waits for its lease, or runs. Under the lock. */
+static inline bool is_quiet(struct lido_workers *ws)
+{
+        return ws->busy == 0 && queue_count(&ws->queue) == 0 && list_is_empty(&ws->leasing);
+}
+
 /* Note that whoever waits for quiet is to look, if it is quiet. */
 void quiet_note_locked(struct lido_workers *ws, struct after *after) REQUIRES(ws->lock);
 
@@ -226,8 +232,8 @@ void quiet_note_locked(struct lido_workers *ws, struct after *after) REQUIRES(ws
 
 extern _Atomic uint32_t fork_epoch; /* written in a child made by fork, while it has one thread */
 
-void fork_watch(struct lido_workers *ws);
-void fork_unwatch(struct lido_workers *ws);
+void fork_register(struct lido_workers *ws);
+void fork_unregister(struct lido_workers *ws);
 
 static inline bool is_foreign(const struct lido_workers *ws)
 {
@@ -281,11 +287,15 @@ bool lend_to_waiter_locked(struct lido_workers *ws, struct lido_worker *w, struc
 
 /* ---- with_lease.c: jobs that wait for an object of a pool ------------------------------------------------- */
 
-/* Cancel a job that was LEASING a moment ago. Returns: as lido_job_cancel. */
-int lease_job_cancel(struct job *job);
+/* Cancel a job if it waits for its lease still. Returns: true if it did; then its end has been told or will be. Lock not
+ * held. */
+bool lease_job_cancel(struct job *job);
 
-/* Have all of them end, for the executor closes. Lock not held. */
-void lease_jobs_end(struct lido_workers *ws);
+/* Cancel all that wait for a lease, of a group or (NULL) of the executor, with this code. Returns: how many. */
+int lease_jobs_cancel(struct lido_workers *ws, struct lido_group *group, int code);
+
+/* A job that had its lease, or none, will not run: give the lease back, make the job what it was. Lock not held. */
+void lease_job_abandon(struct job *job);
 
 /* ---- report.c: events and stats -------------------------------------------------------------------------- */
 

@@ -4,10 +4,11 @@
  * executors in the order of their opening), so that the child inherits lists that are whole. In the child the epoch moves:
  * from then on is_foreign is true for every inherited executor, and nothing but lido_workers_forked looks inside.
  */
+#include "base/fork.h"
+#include "base/mem.h"
+#include "base/mutex.h"
 #include "worker/executor.h"
 #include "worker/group.h"
-
-#include "base/mem.h"
 
 _Atomic uint32_t fork_epoch;
 
@@ -37,10 +38,10 @@ static void unlock_in_child(void) NO_THREAD_SAFETY
 
 static void watch_forks(void)
 {
-        pthread_atfork(lock_all, unlock_all, unlock_in_child);
+        fork_watch(lock_all, unlock_all, unlock_in_child);
 }
 
-void fork_watch(struct lido_workers *ws)
+void fork_register(struct lido_workers *ws)
 {
         pthread_once(&once, watch_forks);
         mutex_lock(&registry);
@@ -49,7 +50,7 @@ void fork_watch(struct lido_workers *ws)
         mutex_unlock(&registry);
 }
 
-void fork_unwatch(struct lido_workers *ws)
+void fork_unregister(struct lido_workers *ws)
 {
         mutex_lock(&registry);
         list_unlink(&ws->registry_link);
@@ -125,7 +126,15 @@ int lido_workers_forked(struct lido_workers *ws, void (*inherited)(struct lido_j
                 job_withdraw_locked(ws, job);
                 hand_out(job, &heirs);
         }
-        fork_unwatch(ws);
+        while (!list_is_empty(&ws->leasing)) {
+                job = list_entry(ws->leasing.next, struct job, link);
+                list_unlink(&job->link);
+                if (job->group)
+                        list_unlink(&job->group_link);
+                lease_job_abandon(job);
+                hand_out(job, &heirs);
+        }
+        fork_unregister(ws);
         free_workers(&ws->all);
         free_workers(&ws->ended);
         free_workers(&ws->spare);

@@ -108,7 +108,7 @@ int lido_group_cancel(struct lido_group *group)
         struct after after;
         struct lido_workers *ws;
         struct list dropped;
-        int count;
+        int count, leasing;
 
         if (!group || !g->workers)
                 return LIDO_EINVAL;
@@ -124,6 +124,7 @@ int lido_group_cancel(struct lido_group *group)
         quiet_note_locked(ws, &after);
         lock_give(&ws->lock);
         after_unlock(ws, &after);
+        leasing = lease_jobs_cancel(ws, group, LIDO_ECANCELED);
         jobs_end(&dropped, LIDO_ECANCELED);
-        return count;
+        return count + leasing;
 }

@@ -1,5 +1,6 @@
 #include "worker/job.h"
 
+#include "worker/executor.h"
 #include "worker/group.h"
 
 #ifdef LIDO_DEBUG
@@ -56,6 +57,8 @@ static void end_on_loop(struct lido_post *post)
 
 void job_end(struct job *job, int status)
 {
+        if (job->is_lease_job && status != LIDO_OK)
+                lease_job_abandon(job);
         if (!job->done) {
                 struct lido_group *group = job->group;
 

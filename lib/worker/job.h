@@ -60,7 +60,7 @@ struct job {
         _Atomic uint8_t state; /* enum job_state; see above */
         _Atomic uint8_t stop;  /* set by cancel, under the lock; read by the job */
         uint8_t is_held;       /* set by submit: its loop is held for it */
-        uint8_t unused;
+        uint8_t is_lease_job;  /* set by submit: it is part of a struct lido_lease_job */
         union {
                 struct list link;      /* lock: in the queue, in `own` of a worker, in a list of dropped jobs */
                 struct lido_post post; /* owner: ENDING, by way of a loop */
@@ -130,6 +130,7 @@ void job_hold_slow(struct job *job);
 static inline void job_hold(struct job *job)
 {
         job->is_held = 0;
+        job->is_lease_job = 0;
         if (job->done && job->loop)
                 job_hold_slow(job);
 }

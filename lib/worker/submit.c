@@ -258,18 +258,19 @@ void jobs_end(struct list *dropped, int status)
         }
 }
 
-/* A job with a loop is told there, as uv_cancel does; any other is the caller's when the lock is released. */
-static bool ends_on_loop(const struct job *job)
+/* A job with a loop is told there, as uv_cancel does, and one with a lease has that to give back; any other is the
+ * caller's when the lock is released. */
+static bool has_to_end(const struct job *job)
 {
-        return job->loop && job->done;
+        return (job->loop && job->done) || job->is_lease_job;
 }
 
-/* Returns: as lido_job_cancel, with *ret_ends true when `done` is to be called by way of the loop. */
+/* Returns: as lido_job_cancel, with *ret_ends true when its end is to be told. */
 static int cancel_locked(struct lido_workers *ws, struct job *job, bool *ret_ends) REQUIRES(ws->lock)
 {
         *ret_ends = false;
         if (job_withdraw_locked(ws, job)) {
-                *ret_ends = ends_on_loop(job);
+                *ret_ends = has_to_end(job);
                 job_move(job, *ret_ends ? JOB_ENDING : JOB_IDLE);
                 ws->stats.canceled++;
                 return LIDO_OK;
@@ -294,8 +295,8 @@ int lido_job_cancel(struct lido_job *public_job)
         ws = job->workers;
         if (is_foreign(ws))
                 return LIDO_EFORKED;
-        if (job_state(job) == JOB_LEASING)
-                return lease_job_cancel(job);
+        if (job_state(job) == JOB_LEASING && lease_job_cancel(job))
+                return LIDO_OK;
         after_init(&after);
         lock_take(&ws->lock);
         group = job->group;

@@ -102,7 +102,7 @@ void summon_locked(struct lido_workers *ws, struct after *after)
 
 void quiet_note_locked(struct lido_workers *ws, struct after *after)
 {
-        if (ws->quiet_waiters == 0 || ws->busy > 0 || queue_count(&ws->queue) > 0)
+        if (ws->quiet_waiters == 0 || !is_quiet(ws))
                 return;
         store_relaxed(&ws->quiet_word, load_relaxed(&ws->quiet_word) + 1);
         after->any = after->quiet = true;

@@ -1,5 +1,5 @@
 /* tests/bench/adapters/workers_lido.h - lido's executor for the worker benches: it stands in their engine.h beside its
- * neighbours, under #elif defined(E_LIDO); tests/bench/workers.sh puts it there, in a copy. `lido` must be the first
+ * neighbours, under #elif defined(E_LIDO); tests/bench/adapters/workers.sh puts it there, in a copy. `lido` must be the first
  * member of their struct task. */
 #include "lido/worker.h"
 

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Run lido's executor in the worker benches, beside their own engines.
-#   BENCH=dir tests/bench/workers.sh WORKLOAD WORKERS PRODUCERS [ENGINE...]
+#   BENCH=dir tests/bench/adapters/workers.sh WORKLOAD WORKERS PRODUCERS [ENGINE...]
 # BENCH   the folder with wb.c and engine.h
 # LIDO    flags that find lido's headers and library; default: the sources of this tree, compiled with -O2
 # OUT     where the programs go (default: a new folder, removed at the end)
@@ -8,7 +8,7 @@
 # Prints the median of each figure, and in brackets lido's figure over it: below 1 lido is better, all figures being costs. Engines: LIDO (always), COND, UV, PROTO, GLIB, APR,
 # THPOOL, ASIO, TBB as far as their packages are installed.
 set -eu
-root=$(cd "$(dirname "$0")/../.." && pwd)
+root=$(cd "$(dirname "$0")/../../.." && pwd)
 bench=${BENCH:?the folder of the worker benches}
 work=${OUT:-$(mktemp -d)}
 [ -n "${OUT:-}" ] || trap 'rm -rf "$work"' EXIT
