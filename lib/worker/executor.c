@@ -1,4 +1,5 @@
 /* The life of an executor: open, resize, drain, close, shut down. */
+#include "worker/backtrace.h"
 #include "worker/executor.h"
 
 #include <limits.h>
@@ -95,6 +96,8 @@ int lido_workers_open(struct lido_workers **ret_workers, const struct lido_worke
 
         if (!ret_workers)
                 return LIDO_EINVAL;
+        if (rc == LIDO_OK && taken.backtrace_signal)
+                rc = backtrace_prepare(taken.backtrace_signal);
         if (rc != LIDO_OK)
                 return rc;
         ws = mem_zalloc_aligned(_Alignof(struct lido_workers), sizeof *ws);

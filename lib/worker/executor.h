@@ -47,6 +47,16 @@
 /* More jobs at once than this do not make the lock noticeably rarer (measured: 8 is slower, 32 is not faster). */
 enum { BATCH_MAX = 16 };
 
+/* A worker in lido_group_wait runs other jobs of the group, which may wait in turn: so deep and no deeper. */
+enum { DEPTH_MAX = 16 };
+
+/* What is needed to tell the end of a job whose thread ends in it. */
+struct frame {
+        struct job *job; /* NULL: it has no `done`, and may be gone */
+        struct lido_group *group;
+        const char *site;
+};
+
 enum place { WORKER_BUSY, WORKER_IDLE, WORKER_HELD };
 
 struct lido_worker {
@@ -77,11 +87,10 @@ struct lido_worker {
         _Atomic uint64_t seq __attribute__((aligned(64))); /* own thread; odd while a job runs */
         _Atomic(const char *) site;                        /* own thread: of that job */
         _Atomic uint64_t ran;                              /* own thread */
-        uint32_t depth;                                    /* own thread: jobs within jobs, by group_wait */
+        uint32_t depth;                                    /* own thread: jobs within jobs, by lido_group_wait */
         uint32_t blocking;                                 /* own thread: nesting of blocking hints */
         uint32_t misses;                                   /* own thread: times it lingered in vain */
-        struct job *running;                               /* own thread: of depth 1, for a job that ends the thread */
-        bool has_ended;                                    /* own thread: by the front door */
+        struct frame frame[DEPTH_MAX];                     /* own thread: what runs, outermost first */
         _Atomic(struct job *) slot[BATCH_MAX];             /* whoever takes a pointer out has claimed the job */
 };
 
@@ -180,7 +189,7 @@ struct lido_workers {
         uint64_t ran_by_ended;          /* lock: `ran` of workers that have ended */
 };
 
-/* ---- threads.c: workers from start to end ---------------------------------------------------------------- */
+/* ---- threads.c: workers from job to job ------------------------------------------------------------------- */
 
 /* Somebody is wanted for the queue: choose an idle worker, or a new thread below max, unless one is under way. */
 void summon_locked(struct lido_workers *ws, struct after *after) REQUIRES(ws->lock);
@@ -194,12 +203,6 @@ static inline void after_unlock(struct lido_workers *ws, struct after *after)
                 after_unlock_slow(ws, after);
 }
 
-/* Count a thread to come, which after_unlock starts. Returns: false without memory. */
-bool worker_reserve_locked(struct lido_workers *ws, struct lido_worker **ret_worker) REQUIRES(ws->lock);
-
-/* Start a reserved thread. The lock is not held. Returns: LIDO_OK; LIDO_ETHREAD, and it is no longer counted. */
-int worker_start(struct lido_workers *ws, struct lido_worker *w);
-
 /* Put a worker on top of the stack of idle ones, its place being IDLE then; and take it out, its place left to the caller. */
 void idle_add_locked(struct lido_workers *ws, struct lido_worker *w) REQUIRES(ws->lock);
 void idle_remove_locked(struct lido_workers *ws, struct lido_worker *w) REQUIRES(ws->lock);
@@ -210,14 +213,14 @@ void worker_choose_locked(struct lido_workers *ws, struct lido_worker *w) REQUIR
 /* Run a claimed job on the calling thread, `w` being its worker or NULL, and tell its end. */
 void worker_run(struct lido_worker *w, struct job *job);
 
+/* Take and run jobs until it is time to end. */
+void worker_loop(struct lido_workers *ws, struct lido_worker *w);
+
+/* The thread ends inside its jobs: tell their ends, the innermost first. */
+void worker_unwind(struct lido_worker *w);
+
 /* Overload: drop what has stood for too long. */
 void queue_shed_locked(struct lido_workers *ws, uint64_t now, struct after *after) REQUIRES(ws->lock);
-
-/* Join threads that have ended. Not on a thread that holds the lock. */
-void workers_reap(struct lido_workers *ws);
-
-/* The worker that the calling thread is; NULL: none. */
-struct lido_worker *worker_self(void);
 
 /* Nothing is queued, waits for its lease, or runs. Under the lock. */
 static inline bool is_quiet(struct lido_workers *ws)
@@ -227,6 +230,23 @@ static inline bool is_quiet(struct lido_workers *ws)
 
 /* Note that whoever waits for quiet is to look, if it is quiet. */
 void quiet_note_locked(struct lido_workers *ws, struct after *after) REQUIRES(ws->lock);
+
+/* ---- life.c: the start and the end of a worker ------------------------------------------------------------ */
+
+/* Count a thread to come, which after_unlock starts. Returns: false without memory. */
+bool worker_reserve_locked(struct lido_workers *ws, struct lido_worker **ret_worker) REQUIRES(ws->lock);
+
+/* Start a reserved thread. The lock is not held. Returns: LIDO_OK; LIDO_ETHREAD, and it is no longer counted. */
+int worker_start(struct lido_workers *ws, struct lido_worker *w);
+
+/* Take a BUSY worker out of the table; it touches the executor only to depart. */
+void worker_leave_locked(struct lido_workers *ws, struct lido_worker *w, struct after *after) REQUIRES(ws->lock);
+
+/* Join threads that have ended. Not on a thread that holds the lock. */
+void workers_reap(struct lido_workers *ws);
+
+/* The worker that the calling thread is; NULL: none. */
+struct lido_worker *worker_self(void);
 
 /* ---- fork.c ---------------------------------------------------------------------------------------------- */
 

@@ -68,12 +68,14 @@ int lido_group_wait(struct lido_group *group, int64_t timeout_ms)
         struct lido_worker *self = worker_self();
         struct lido_workers *ws;
         uint64_t deadline;
+        bool helps;
 
         if (!group || timeout_ms < LIDO_NEVER)
                 return LIDO_EINVAL;
         ws = g->workers;
         if (is_foreign(ws))
                 return LIDO_EFORKED;
+        helps = self && self->workers == ws && self->depth < DEPTH_MAX;
         deadline = clock_after_ms(clock_now_ns(), timeout_ms);
         for (;;) {
                 uint32_t seen = load_acquire(&g->pending);
@@ -81,7 +83,7 @@ int lido_group_wait(struct lido_group *group, int64_t timeout_ms)
 
                 if (seen < ONE)
                         return LIDO_OK;
-                if (self && self->workers == ws && (job = take_one(ws, g)) != NULL) {
+                if (helps && (job = take_one(ws, g)) != NULL) {
                         worker_run(self, job);
                         continue;
                 }

@@ -10,10 +10,10 @@
 const uint16_t job_arrows[JOB_STATES] = {
         [JOB_IDLE] = TO_NEW,
         [JOB_QUEUED] = TO(RUNNING) | TO(RELEASED) | TO(BATCHED) | TO_OLD,
-        [JOB_HANDED] = TO(RUNNING) | TO(RELEASED) | TO_OLD,
+        [JOB_HANDED] = TO(QUEUED) | TO(RUNNING) | TO(RELEASED) | TO_OLD,
         [JOB_DELAYED] = TO(QUEUED) | TO_OLD,
         [JOB_LEASING] = TO(QUEUED) | TO_OLD,
-        [JOB_BATCHED] = TO(RUNNING) | TO(RELEASED) | TO_OLD,
+        [JOB_BATCHED] = TO(QUEUED) | TO(RUNNING) | TO(RELEASED) | TO_OLD,
         [JOB_RUNNING] = TO_OLD,
         [JOB_ENDING] = TO(IDLE),
         [JOB_RELEASED] = TO_NEW,

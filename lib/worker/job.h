@@ -17,6 +17,7 @@
  *      DELAYED|LEASING -> QUEUED   submit_enqueue_locked           any pending -> ENDING       job_drop_locked
  *      RUNNING -> ENDING|IDLE      job_end                         ENDING -> IDLE              job_end, its loop
  *      any pending -> IDLE         lido_job_cancel, lido_workers_forked
+ *      BATCHED|HANDED -> QUEUED    life.c bequeath_locked, when a job has ended its thread
  *
  * What holds. Every arrow but those out of BATCHED and RUNNING is taken under the executor's lock. A BATCHED job is
  * linked nowhere; one slot of one worker points to it (link.next is that slot), and whoever takes the pointer out of

@@ -89,6 +89,16 @@ static uint32_t length(const struct list *head)
         return count;
 }
 
+/* What it has taken but not begun. */
+static uint32_t backlog(struct lido_worker *w)
+{
+        uint32_t count = length(&w->own);
+
+        for (uint32_t i = 1; i < w->batched; i++)
+                count += load_relaxed(&w->slot[i]) != NULL;
+        return count;
+}
+
 static void gauges_locked(struct lido_workers *ws, struct lido_worker_stats *stats) REQUIRES(ws->lock)
 {
         stats->threads = ws->threads;
@@ -102,8 +112,12 @@ static void gauges_locked(struct lido_workers *ws, struct lido_worker_stats *sta
         stats->waiting = length(&ws->room) + length(&ws->borrowers);
         stats->submitted = ws->submitted;
         stats->ran = ws->ran_by_ended;
-        list_for_each(link, &ws->all)
-                stats->ran += load_relaxed(&list_entry(link, struct lido_worker, link)->ran);
+        list_for_each(link, &ws->all) {
+                struct lido_worker *w = list_entry(link, struct lido_worker, link);
+
+                stats->ran += load_relaxed(&w->ran);
+                stats->queued += backlog(w);
+        }
 }
 
 int lido_workers_stats(struct lido_workers *ws, struct lido_worker_stats *stats)

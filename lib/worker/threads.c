@@ -1,27 +1,13 @@
-/* A worker from its start to its end. The states, the invariants and the interleavings stand in executor.h. */
+/* What a worker does from job to job. The states, the invariants and the interleavings stand in executor.h; its start and its
+ * end are in life.c. */
 #include "worker/executor.h"
 
 #include <limits.h>
-#include <sched.h>
-#include <stdio.h>
 
-#include "base/mem.h"
 #include "worker/group.h"
-
-static _Thread_local struct lido_worker *self __attribute__((tls_model("initial-exec")));
 
 /* A worker that lingers without finding work gives it up after so many times, and tries again once in so many parks. */
 enum { LINGER_MISSES = 8, LINGER_RETRY = 64 };
-
-struct lido_worker *worker_self(void)
-{
-        return self;
-}
-
-struct lido_workers *lido_workers_self(void)
-{
-        return self ? self->workers : NULL;
-}
 
 void idle_add_locked(struct lido_workers *ws, struct lido_worker *w)
 {
@@ -46,39 +32,6 @@ void worker_choose_locked(struct lido_workers *ws, struct lido_worker *w)
         w->place = WORKER_BUSY;
         ws->busy++;
         store_release(&w->word, 1);
-}
-
-bool worker_reserve_locked(struct lido_workers *ws, struct lido_worker **ret_worker)
-{
-        struct list *link = list_front(&ws->spare);
-        struct lido_worker *w;
-
-        if (link) {
-                list_unlink(link);
-                w = list_entry(link, struct lido_worker, link);
-        } else {
-                w = mem_zalloc_aligned(_Alignof(struct lido_worker), sizeof *w);
-                if (!w) {
-                        ws->stats.start_failed++;
-                        return false;
-                }
-                w->workers = ws;
-                list_init(&w->link);
-                list_init(&w->own);
-                list_init(&w->idle_link);
-        }
-        w->place = WORKER_BUSY;
-        w->number = ++ws->numbers;
-        w->is_lent = w->was_summoned = w->has_expired = w->has_lingered = w->is_blocked = false;
-        w->is_reported = w->has_ended = false;
-        w->batched = w->depth = w->blocking = w->misses = 0;
-        ws->busy++;
-        ws->threads++;
-        ws->stats.started++;
-        if (ws->threads > ws->stats.threads_peak)
-                ws->stats.threads_peak = ws->threads;
-        *ret_worker = w;
-        return true;
 }
 
 /* hot: measured by the throughput workload of the worker benches */
@@ -131,46 +84,59 @@ void after_unlock_slow(struct lido_workers *ws, struct after *after)
 static void mark_begin(struct lido_worker *w, struct job *job)
 {
         uint64_t seq = load_relaxed(&w->seq);
+        struct frame *frame = &w->frame[w->depth++];
 
+        frame->job = job->done ? job : NULL;
+        frame->group = job->group;
+        frame->site = job->site;
         store_relaxed(&w->site, job->site);
         store_relaxed(&w->seq, (seq | 1) + 2);
-        if (w->depth++ == 0)
-                w->running = job;
 }
 
-static void mark_end(struct lido_worker *w, const char *outer_site)
+static void mark_end(struct lido_worker *w)
 {
         uint64_t seq = load_relaxed(&w->seq);
 
         store_relaxed(&w->ran, load_relaxed(&w->ran) + 1);
-        if (--w->depth == 0) {
-                while (w->blocking > 0)
-                        lido_blocking_end();
-                w->running = NULL;
-                store_relaxed(&w->seq, seq + 1);
+        if (--w->depth > 0) {
+                store_relaxed(&w->site, w->frame[w->depth - 1].site);
+                store_relaxed(&w->seq, seq + 2);
                 return;
         }
-        store_relaxed(&w->site, outer_site);
-        store_relaxed(&w->seq, seq + 2);
+        while (w->blocking > 0)
+                lido_blocking_end();
+        store_relaxed(&w->seq, seq + 1);
 }
 
 /* hot: measured by the throughput workload of the worker benches */
 void worker_run(struct lido_worker *w, struct job *job)
 {
         /* a job without `done` may be freed by `run` */
-        struct lido_group *group = job->done ? NULL : job->group;
+        struct lido_group *group = job->group;
         bool has_done = job->done != NULL;
-        const char *outer_site = w ? load_relaxed(&w->site) : NULL;
 
         if (w)
                 mark_begin(w, job);
         job->run(job_public(job));
         if (w)
-                mark_end(w, outer_site);
+                mark_end(w);
         if (has_done)
                 job_end(job, LIDO_OK);
         else if (group)
                 group_leave(group);
+}
+
+void worker_unwind(struct lido_worker *w)
+{
+        while (w->depth > 0) {
+                struct frame frame = w->frame[w->depth - 1];
+
+                mark_end(w);
+                if (frame.job)
+                        job_end(frame.job, LIDO_OK);
+                else if (frame.group)
+                        group_leave(frame.group);
+        }
 }
 
 /* Run what was taken: the first is claimed, the others by taking them out of their slots. */
@@ -385,33 +351,7 @@ static void park_locked(struct lido_workers *ws, struct lido_worker *w, struct a
         w->has_expired = true;
 }
 
-/* Leave the table. What follows is the thread's own business until it is joined. */
-static void leave_locked(struct lido_workers *ws, struct lido_worker *w, struct after *after) REQUIRES(ws->lock)
-{
-        list_unlink(&w->link);
-        ws->threads--;
-        ws->busy--;
-        ws->leaving++;
-        ws->stats.ended++;
-        ws->ran_by_ended += load_relaxed(&w->ran);
-        store_relaxed(&w->ran, 0);
-        quiet_note_locked(ws, after);
-}
-
-/* The last thing that touches the executor: from here on the thread may be joined and the executor freed. */
-static void leave_finally(struct lido_workers *ws, struct lido_worker *w)
-{
-        _Atomic uint32_t *word = &ws->quiet_word;
-
-        lock_take(&ws->lock);
-        ws->leaving--;
-        list_push_back(&ws->ended, &w->link);
-        store_relaxed(word, load_relaxed(word) + 1);
-        lock_give(&ws->lock);
-        park_wake(word, INT_MAX);
-}
-
-static void work(struct lido_workers *ws, struct lido_worker *w)
+void worker_loop(struct lido_workers *ws, struct lido_worker *w)
 {
         struct after after;
 
@@ -439,96 +379,7 @@ static void work(struct lido_workers *ws, struct lido_worker *w)
                 park_locked(ws, w, &after);
                 w->has_lingered = false;
         }
-        leave_locked(ws, w, &after);
+        worker_leave_locked(ws, w, &after);
         lock_give(&ws->lock);
         after_unlock(ws, &after);
-}
-
-static void pin(uint64_t cpus)
-{
-        cpu_set_t set;
-
-        if (cpus == 0)
-                return;
-        CPU_ZERO(&set);
-        for (unsigned i = 0; i < 64; i++)
-                if (cpus & (UINT64_C(1) << i))
-                        CPU_SET(i, &set);
-        sched_setaffinity(0, sizeof set, &set);
-}
-
-static void worker_main(void *argument)
-{
-        struct lido_worker *w = argument;
-        struct lido_workers *ws = w->workers;
-        uint32_t number = w->number;
-
-        self = w;
-        w->thread_id = thread_id();
-        pin(ws->options.cpus);
-        if (ws->options.on_start)
-                ws->options.on_start(number, ws->options.context);
-        lock_take(&ws->lock);
-        list_push_back(&ws->all, &w->link);
-        lock_give(&ws->lock);
-        work(ws, w);
-        if (ws->options.on_stop)
-                ws->options.on_stop(number, ws->options.context);
-        workers_reap(ws);
-        self = NULL;
-        leave_finally(ws, w);
-}
-
-/* ---- starting and joining --------------------------------------------------------------------------------- */
-
-/* Once the thread runs, neither it nor the executor is touched: it may have run the job that its starter was asked for, and
- * whoever waited for that may have shut everything down. */
-int worker_start(struct lido_workers *ws, struct lido_worker *w)
-{
-        struct lido_worker_event event = { .type = LIDO_WORKER_EVENT_START_FAILED, .code = LIDO_ETHREAD };
-        struct after after;
-        char name[32];
-        int rc;
-
-        snprintf(name, sizeof name, "%.10s-%u", ws->name, w->number);
-        rc = thread_start(&w->thread, name, ws->options.stack_bytes, worker_main, w);
-        if (rc == LIDO_OK)
-                return LIDO_OK;
-        after_init(&after);
-        lock_take(&ws->lock);
-        ws->stats.started--;
-        ws->stats.start_failed++;
-        ws->threads--;
-        ws->busy--;
-        if (w->was_summoned)
-                ws->is_waking = false;
-        if (w->is_lent)
-                ws->lent--;
-        list_push_back(&ws->spare, &w->link);
-        quiet_note_locked(ws, &after);
-        lock_give(&ws->lock);
-        after_unlock(ws, &after);
-        report_event(ws, &event);
-        return rc;
-}
-
-void workers_reap(struct lido_workers *ws)
-{
-        for (;;) {
-                struct list *link;
-                struct lido_worker *w;
-
-                lock_take(&ws->lock);
-                link = list_front(&ws->ended);
-                if (link)
-                        list_unlink(link);
-                lock_give(&ws->lock);
-                if (!link)
-                        return;
-                w = list_entry(link, struct lido_worker, link);
-                thread_join(&w->thread);
-                lock_take(&ws->lock);
-                list_push_back(&ws->spare, &w->link);
-                lock_give(&ws->lock);
-        }
 }
