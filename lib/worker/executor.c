@@ -78,6 +78,8 @@ static int start_min(struct lido_workers *ws)
 
                 lock_take(&ws->lock);
                 is_reserved = worker_reserve_locked(ws, &w);
+                if (is_reserved)
+                        worker_summoned_locked(ws, w);
                 lock_give(&ws->lock);
                 if (!is_reserved)
                         return LIDO_ENOMEM;

@@ -21,7 +21,7 @@
  * Invariants (executor_check), with the lock held:
  *      threads == busy + idle (length of the stack) + held            busy counts those being started, too
  *      threads - blocked <= max, but for surplus threads that have yet to notice
- *      a job is queued and somebody idle  =>  is_waking: a woken worker is under way, and wakes the next if jobs are left
+ *      a job is queued and somebody idle  =>  waking > 0: a worker is on its way, and wakes the next if jobs are left
  *      batchers == workers that have taken several jobs and have not come back for more
  *
  * Why no job is left behind. A job enters the queue under the lock, and the same hold either finds a wake under way, or
@@ -155,8 +155,8 @@ struct lido_workers {
         uint64_t submitted; /* lock: jobs accepted */
         uint32_t batchers;  /* lock */
         uint32_t lent;      /* lock */
+        uint32_t waking;    /* lock: workers woken or started for the queue that have not come to the lock yet */
         bool is_closed;     /* lock: no new jobs */
-        bool is_waking;     /* lock: a worker has been woken or started for the queue and has not come to the lock yet */
         bool is_lingering;  /* lock: a worker looks at the queue before it sleeps */
         struct queue queue; /* lock */
 
@@ -221,6 +221,13 @@ void worker_unwind(struct lido_worker *w);
 
 /* Overload: drop what has stood for too long. */
 void queue_shed_locked(struct lido_workers *ws, uint64_t now, struct after *after) REQUIRES(ws->lock);
+
+/* This worker is on its way to the queue; nobody else need be, until it has come. */
+static inline void worker_summoned_locked(struct lido_workers *ws, struct lido_worker *w)
+{
+        w->was_summoned = true;
+        ws->waking++;
+}
 
 /* Nothing is queued, waits for its lease, or runs. Under the lock. */
 static inline bool is_quiet(struct lido_workers *ws)

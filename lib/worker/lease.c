@@ -192,7 +192,7 @@ static void take_back_locked(struct lido_workers *ws, struct lido_worker *w, str
         }
         if (serve_line_locked(ws, w, after))
                 return;
-        if (ws->threads > ws->options.min || ws->is_ending || (queue_count(&ws->queue) > 0 && !ws->is_waking)) {
+        if (ws->threads > ws->options.min || ws->is_ending || (queue_count(&ws->queue) > 0 && ws->waking == 0)) {
                 worker_choose_locked(ws, w);
                 after->wake = w;
                 after->any = true;

@@ -210,7 +210,7 @@ int worker_start(struct lido_workers *ws, struct lido_worker *w)
         ws->threads--;
         ws->busy--;
         if (w->was_summoned)
-                ws->is_waking = false;
+                ws->waking--;
         if (w->is_lent)
                 ws->lent--;
         list_push_back(&ws->spare, &w->link);

@@ -158,6 +158,6 @@ void executor_check(struct lido_workers *ws)
         lido_assert(ws->threads == ws->busy + ws->idle_count + held);
         lido_assert(lent <= ws->lent); /* one that is being started is not in the table yet */
         lido_assert(batchers == ws->batchers);
-        lido_assert(queue_count(&ws->queue) == 0 || ws->idle_count == 0 || ws->is_waking || ws->is_lingering);
+        lido_assert(queue_count(&ws->queue) == 0 || ws->idle_count == 0 || ws->waking || ws->is_lingering);
         lock_give(&ws->lock);
 }

@@ -26,9 +26,10 @@ bool submit_enqueue_locked(struct lido_workers *ws, struct job *job)
         bool is_new = job_is_callers(job);
         bool call = false;
 
-        job->workers = ws;
-        if (is_new)
+        if (is_new) {
+                job->workers = ws;
                 store_relaxed(&job->stop, 0);
+        }
         if (queue_keeps_time(&ws->queue))
                 job->since_ns = clock_now_ns();
         job_move(job, JOB_QUEUED);
@@ -52,7 +53,7 @@ static bool is_full_locked(struct lido_workers *ws) REQUIRES(ws->lock)
 
         if (queued < room)
                 return false;
-        room += ws->idle_count + ws->is_waking + (active < ws->max ? ws->max - active : 0);
+        room += ws->idle_count + ws->waking + (active < ws->max ? ws->max - active : 0);
         return queued >= room;
 }
 
@@ -290,8 +291,12 @@ int lido_job_cancel(struct lido_job *public_job)
         bool ends;
         int rc;
 
-        if (!job || !job->workers)
+        if (!job || job_state(job) == JOB_IDLE)
                 return LIDO_EINVAL;
+        if (job_state(job) == JOB_RELEASED) { /* it runs, or has run long ago and the executor is gone */
+                store_release(&job->stop, 1);
+                return LIDO_EBUSY;
+        }
         ws = job->workers;
         if (is_foreign(ws))
                 return LIDO_EFORKED;

@@ -37,7 +37,7 @@ void worker_choose_locked(struct lido_workers *ws, struct lido_worker *w)
 /* hot: measured by the throughput workload of the worker benches */
 void summon_locked(struct lido_workers *ws, struct after *after)
 {
-        if (ws->is_waking || ws->is_lingering)
+        if (ws->waking > 0 || ws->is_lingering)
                 return;
         if (!list_is_empty(&ws->idle)) {
                 after->wake = list_entry(ws->idle.next, struct lido_worker, idle_link);
@@ -48,9 +48,8 @@ void summon_locked(struct lido_workers *ws, struct after *after)
         } else {
                 return;
         }
-        ws->is_waking = true;
+        worker_summoned_locked(ws, after->wake ? after->wake : after->start);
         after->any = true;
-        (after->wake ? after->wake : after->start)->was_summoned = true;
 }
 
 void quiet_note_locked(struct lido_workers *ws, struct after *after)
@@ -277,7 +276,7 @@ static void arrive_locked(struct lido_workers *ws, struct lido_worker *w) REQUIR
 {
         if (w->was_summoned) {
                 w->was_summoned = false;
-                ws->is_waking = false;
+                ws->waking--;
         }
         if (w->batched) {
                 w->batched = 0;
@@ -304,7 +303,7 @@ static bool linger(struct lido_workers *ws, struct lido_worker *w) REQUIRES(ws->
 
         if (ws->options.linger_us == 0 || w->has_lingered || w->is_lent)
                 return false;
-        if (ws->is_lingering || ws->is_waking || ws->is_ending)
+        if (ws->is_lingering || ws->waking > 0 || ws->is_ending)
                 return false;
         if (w->misses >= LINGER_MISSES && ++w->misses % LINGER_RETRY != 0)
                 return false;
@@ -369,6 +368,12 @@ void worker_loop(struct lido_workers *ws, struct lido_worker *w)
                         lock_give(&ws->lock);
                         after_unlock(ws, &after);
                         run_taken(w, job, count);
+                        lock_take(&ws->lock);
+                        continue;
+                }
+                if (after.any) { /* tell first, then sleep: whoever waits for quiet waits for that too */
+                        lock_give(&ws->lock);
+                        after_unlock(ws, &after);
                         lock_take(&ws->lock);
                         continue;
                 }
