@@ -1,0 +1,93 @@
+#include "worker/backtrace.h"
+
+#include <errno.h>
+#include <execinfo.h>
+#include <signal.h>
+#include <string.h>
+
+#include "base/mutex.h"
+#include "worker/executor.h"
+
+#define ANSWER_NS (100 * NS_PER_MS)
+
+enum { NOBODY, ASKED, ANSWERED };
+
+/* One question at a time; `asking` keeps others out. The handler writes `answer` and then ANSWERED, the asker reads it after; a
+ * handler that comes too late finds the word no longer ASKED for its thread. */
+static struct mutex asking = MUTEX_INIT;
+static struct backtrace answer;
+static _Atomic uint32_t state;
+static _Atomic uint32_t asked_thread;
+
+static void on_signal(int signal_number)
+{
+        int saved = errno;
+
+        (void)signal_number;
+        if (load_acquire(&state) == ASKED && load_relaxed(&asked_thread) == thread_id()) {
+                int count = backtrace(answer.frame, BACKTRACE_FRAMES);
+
+                answer.count = count > 0 ? (uint32_t)count : 0;
+                store_release(&state, ANSWERED);
+                park_wake(&state, 1);
+        }
+        errno = saved;
+}
+
+int backtrace_prepare(int signal_number)
+{
+        struct sigaction action;
+        void *frame[2];
+
+        memset(&action, 0, sizeof action);
+        action.sa_handler = on_signal;
+        action.sa_flags = SA_RESTART;
+        sigemptyset(&action.sa_mask);
+        backtrace(frame, 2);
+        return sigaction(signal_number, &action, NULL) == 0 ? LIDO_OK : LIDO_EINVAL;
+}
+
+void backtrace_admit(int signal_number)
+{
+        sigset_t set;
+
+        sigemptyset(&set);
+        sigaddset(&set, signal_number);
+        pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+}
+
+/* A worker that is in the table lives: it is signalled under the lock. */
+static bool ask(struct lido_workers *ws, struct lido_worker *w)
+{
+        bool is_asked = false;
+
+        lock_take(&ws->lock);
+        if (w->is_reported && list_is_linked(&w->link)) {
+                store_relaxed(&asked_thread, w->thread_id);
+                store_release(&state, ASKED);
+                is_asked = pthread_kill(w->thread.native, ws->options.backtrace_signal) == 0;
+        }
+        lock_give(&ws->lock);
+        return is_asked;
+}
+
+bool backtrace_take(struct lido_workers *ws, struct lido_worker *w, struct backtrace *ret_trace)
+{
+        uint64_t deadline = clock_now_ns() + ANSWER_NS;
+        bool is_answered = false;
+        uint32_t asked = ASKED;
+
+        if (ws->options.backtrace_signal == 0)
+                return false;
+        mutex_lock(&asking);
+        if (ask(ws, w)) {
+                while (load_acquire(&state) == ASKED && park_wait(&state, ASKED, deadline))
+                        ;
+                is_answered = !cas_acquire(&state, &asked, NOBODY);
+                if (is_answered)
+                        *ret_trace = answer;
+        }
+        store_relaxed(&state, NOBODY);
+        mutex_unlock(&asking);
+        return is_answered;
+}
