@@ -127,5 +127,5 @@ bool failure_is_end(const PGresult *result)
         const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
 
         return (severity && (strcmp(severity, "FATAL") == 0 || strcmp(severity, "PANIC") == 0)) ||
-               (state && (strncmp(state, "08", 2) == 0 || strcmp(state, "57P02") == 0));
+               (state && (strncmp(state, "08", 2) == 0 || strcmp(state, "57P01") == 0 || strcmp(state, "57P02") == 0));
 }

@@ -30,8 +30,8 @@ void failure_set(struct lido_error *error, int code, enum lido_failure failure, 
 /* Put *** in place of a secret wherever it stands in the text. NULL and "" are no secret. */
 void failure_redact(struct lido_error *error, const char *secret);
 
-/* Has the server ended the session with this result or notice: FATAL, PANIC, an SQLSTATE of class 08, or 57P02, of which
- * an immediate shutdown warns before it hangs up without another word? */
+/* Has the server ended the session with this result or notice: FATAL, PANIC, an SQLSTATE of class 08, or a warning of
+ * 57P01 or 57P02, after which an immediate shutdown hangs up without another word? */
 bool failure_is_end(const PGresult *result);
 
 #endif

@@ -78,7 +78,7 @@ static void note_result(struct pg_session *session, const PGresult *result)
 {
         ExecStatusType status = PQresultStatus(result);
 
-        session->copy = 0;
+        session->last_status = (int)status;
         switch (status) {
         case PGRES_FATAL_ERROR:
                 note_error(session, result);
@@ -86,7 +86,6 @@ static void note_result(struct pg_session *session, const PGresult *result)
         case PGRES_COPY_IN:
         case PGRES_COPY_OUT:
         case PGRES_COPY_BOTH:
-                session->copy = (int)status;
                 break;
         default:
                 note_size(session, result);
@@ -269,6 +268,19 @@ void session_restore(struct pg_session *session)
                 PQfreemem(notify);
 }
 
+/* Something failed lately. When libpq could not send, it says so in words alone: no event, PQstatus OK, at rest. */
+static enum lido_verdict verdict_after_error(struct pg_session *session)
+{
+        switch (session_peek(session)) {
+        case LIDO_PEEK_DEAD:
+                return LIDO_VERDICT_DEAD;
+        case LIDO_PEEK_CHECK:
+                return LIDO_VERDICT_RESET;
+        default:
+                return session->is_doubtful ? LIDO_VERDICT_RESET : LIDO_VERDICT_CLEAN;
+        }
+}
+
 /* At rest. */
 static enum lido_verdict verdict_of_idle(struct pg_session *session)
 {
@@ -281,18 +293,23 @@ static enum lido_verdict verdict_of_idle(struct pg_session *session)
         session_restore(session);
         if (session->is_lost) /* notifications were read, and with them the end */
                 return LIDO_VERDICT_DEAD;
-        if (session->is_doubtful)
-                return session_peek(session) == LIDO_PEEK_DEAD ? LIDO_VERDICT_DEAD : LIDO_VERDICT_RESET;
-        return LIDO_VERDICT_CLEAN;
+        if (PQerrorMessage(conn)[0] != '\0')
+                return verdict_after_error(session);
+        return session->is_doubtful ? LIDO_VERDICT_RESET : LIDO_VERDICT_CLEAN;
 }
 
-/* Results are outstanding. In blocking mode part of a COPY IN may be unsent, and sending it could block the loop. */
+/* Results are outstanding. Two things are not worth their undoing: a COPY IN, part of which may be unsent in blocking mode,
+ * where sending it could block the loop; and a result of unknown size that libpq has begun to collect as a whole. */
 static enum lido_verdict verdict_of_active(const struct pg_session *session)
 {
-        if (PQpipelineStatus(session->conn) != PQ_PIPELINE_OFF || session->copy == PGRES_COPY_IN ||
-            session->copy == PGRES_COPY_BOTH)
+        PGconn *conn = session->conn;
+
+        if (PQpipelineStatus(conn) != PQ_PIPELINE_OFF || session->last_status == PGRES_COPY_IN ||
+            session->last_status == PGRES_COPY_BOTH)
                 return LIDO_VERDICT_DEAD;
-        return LIDO_VERDICT_RESET;
+        if (session->last_status == PGRES_SINGLE_TUPLE || PQsetSingleRowMode(conn) || !PQisBusy(conn))
+                return LIDO_VERDICT_RESET;
+        return LIDO_VERDICT_DEAD;
 }
 
 /* hot: measured by tests/bench/lease.c */

@@ -4,9 +4,10 @@
  * only the line, a dup() of the socket. It is what the loop watches, because libpq closes its own descriptor
  * when it likes, and what interrupt shuts down; it is closed when both the session and the watch are done with it.
  *
- * libpq's event hook sees every result, also of a borrower who calls libpq directly, and notes here what PQstatus
- * will not tell: that the server ended the session, or that an error had no SQLSTATE and so was libpq's own. After
- * an immediate shutdown such an error is the only sign: PQstatus stays OK and the transaction idle.
+ * libpq's event hook sees the results, also of a borrower who calls libpq directly, and notes here what PQstatus will
+ * not tell: that the server ended the session, or that an error had no SQLSTATE and so was libpq's own. When libpq
+ * fails to send, as after an immediate shutdown, it tells not even the hook: PQstatus stays OK and the transaction idle.
+ * So on return an error message, whatever its cause, is reason enough to look at the socket.
  */
 #ifndef LIDO_PG_SESSION_H
 #define LIDO_PG_SESSION_H
@@ -39,7 +40,7 @@ struct pg_session {
         bool is_lost;       /* owner of the slot only: the server has ended it, or the borrower has reset it */
         bool is_doubtful;   /* owner: an error without SQLSTATE since the last round trip of ours */
         bool is_fat;        /* owner: a row was larger than fat_bytes */
-        int copy;           /* owner: PGRES_COPY_... when the last result began one, else 0 */
+        int last_status;    /* owner: ExecStatusType of the last result seen since the last reset; else 0 */
         char sqlstate[6];   /* owner: with which the server ended it, or "" */
 
         struct pg_watch *watch; /* loop thread */

@@ -56,7 +56,7 @@ static void answer(struct pg_session *session, enum work_want outcome)
                 uv_poll_start(&session->watch->poll, UV_DISCONNECT, on_event);
                 session_restore(session);
                 session->is_doubtful = false;
-                session->copy = 0;
+                session->last_status = 0;
                 if (!session->is_lost && PQtransactionStatus(session->conn) == PQTRANS_IDLE) {
                         lido_op_done(op, LIDO_OK);
                         return;

@@ -75,6 +75,16 @@ static void note_error(struct work *work, const PGresult *result)
                 work->is_failed = true;
 }
 
+static size_t row_size(const PGresult *result)
+{
+        int columns = PQnfields(result);
+        size_t size = (size_t)columns;
+
+        for (int column = 0; column < columns; column++)
+                size += (size_t)PQgetlength(result, 0, column);
+        return size;
+}
+
 /* Returns: true when all of the COPY's rows are read. */
 static bool read_copy(struct work *work, enum work_want *ret_want)
 {
@@ -119,11 +129,14 @@ static bool take(struct work *work, PGresult *result)
         case PGRES_FATAL_ERROR:
                 note_error(work, result);
                 break;
-        default:
-                if (work->is_draining && !spend(work, PQresultMemorySize(result))) {
+        case PGRES_SINGLE_TUPLE:
+                if (work->is_draining && !spend(work, row_size(result))) {
                         fail(work, "the borrower left more unread rows than is worth reading");
                         is_fine = false;
                 }
+                break;
+        default:
+                break;
         }
         PQclear(result);
         return is_fine;
@@ -138,6 +151,8 @@ static enum work_want read_results(struct work *work)
         for (;;) {
                 if (work->is_copy_out && !read_copy(work, &want))
                         return want;
+                if (work->is_draining) /* row by row, for libpq would keep all there are; refused where it is so already */
+                        PQsetSingleRowMode(work->conn);
                 if (PQisBusy(work->conn))
                         return WORK_READ;
                 result = PQgetResult(work->conn);

@@ -8,7 +8,7 @@
  *              wait_for(want);
  *
  * A session comes in any state but pipeline mode, COPY IN or COPY BOTH: unread rows and COPY OUT are read and dropped,
- * up to drain_bytes. It leaves at rest and in blocking mode. No statement begins while another's results are
+ * up to drain_bytes, one row at a time unless libpq has begun to collect a whole result. It leaves at rest and in blocking mode. No statement begins while another's results are
  * unread, and each is a query message of its own, because ROLLBACK and DISCARD ALL do not go together in one.
  * The first error that the server reports is kept: after a FATAL, libpq adds one of its own that has no SQLSTATE.
  */
