@@ -382,7 +382,7 @@ void connectors_free(struct pg_connectors *connectors)
                 struct connector *connector = list_entry(it, struct connector, link);
 
                 list_unlink(it);
-                if (connector->state == CONNECTOR_BUSY) {
+                if (connector->state == CONNECTOR_BUSY || thread_is_self(&connector->thread)) {
                         connector->is_orphan = true;
                         add_relaxed(&connectors->users, 1);
                         pthread_detach(connector->thread.native);

@@ -28,7 +28,8 @@ void connectors_open(struct pg_connectors *connectors, lido_op op);
 /* Forget about it. Harmless if it is answered already. Threads: any. Blocks: no. */
 void connectors_cancel(struct pg_connectors *connectors, lido_op op);
 
-/* All jobs are answered: end the threads. Blocks: until those that are not in the resolver have ended, at once. */
+/* All jobs are answered: end the threads. Threads: any, also a connector's own: without a service, the answer to the last
+ * op ends the pool. Blocks: until those that are not in the resolver have ended, at once. */
 void connectors_free(struct pg_connectors *connectors);
 
 #endif

@@ -11,6 +11,7 @@
  */
 #include "lido/pg.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -90,12 +91,19 @@ static void on_end(void *connectors)
         connectors_free(connectors);
 }
 
+/* A pool that existed, if only for a moment, calls its end hook. */
+static bool had_pool(int rc)
+{
+        return rc == LIDO_OK || rc == LIDO_ECLOSED || rc == LIDO_EPERMANENT || rc == LIDO_EUNAVAIL || rc == LIDO_ETIMEDOUT;
+}
+
 int lido_pg_pool_open(struct lido_pool **ret_pool, struct lido_service *service,
                       const struct lido_pg_options *pg_options, const struct lido_pool_options *options)
 {
         struct lido_factory factory = {
                 .size = sizeof factory,
                 .kind = "pg",
+                .flags = LIDO_FACTORY_PEEK_ALWAYS | LIDO_FACTORY_TIMED, /* half a microsecond, beside any query */
                 .open = on_open,
                 .close = on_close,
                 .check = on_check,
@@ -122,7 +130,7 @@ int lido_pg_pool_open(struct lido_pool **ret_pool, struct lido_service *service,
                 return LIDO_ENOMEM;
         }
         rc = lido_pool_open(ret_pool, service, &factory, options);
-        if (rc != LIDO_OK)
+        if (!had_pool(rc))
                 connectors_free(factory.context);
         return rc;
 }

@@ -157,12 +157,21 @@ static void on_closed(uv_handle_t *handle)
         mem_free(watch);
 }
 
+/* The service stops with a check or reset unanswered: there will be no event to end it. */
+static void give_up(struct pg_session *session)
+{
+        failure_set(&session->work.error, LIDO_ECANCELED, LIDO_FAILURE_TRANSIENT, "the loop is going");
+        answer(session, WORK_FAILED);
+}
+
 void watch_stop(struct pg_session *session)
 {
         struct pg_watch *watch = session->watch;
 
         if (!watch)
                 return;
+        if (session->is_working)
+                give_up(session);
         session->watch = NULL;
         watch->session = NULL;
         uv_close((uv_handle_t *)&watch->poll, on_closed);
