@@ -403,6 +403,18 @@ START_TEST(a_server_that_restarts_at_once_is_used_again)
 }
 END_TEST
 
+START_TEST(connections_closed_right_after_they_were_opened_upset_no_loop)
+{
+        open_pool();
+        for (int i = 0; i < 200; i++) {
+                lido_lease lease = acquire();
+
+                run(lease, "select 1", PGRES_TUPLES_OK);
+                ck_assert_int_eq(lido_discard(lease), LIDO_OK);
+        }
+}
+END_TEST
+
 /* ---- what a borrower leaves behind ----------------------------------------------------------------------- */
 
 START_TEST(an_open_transaction_is_undone_and_the_backend_kept)
@@ -768,6 +780,7 @@ int main(void)
                                       a_fatal_that_waits_to_be_read_is_a_death_though_the_socket_is_open,
                                       a_pending_notification_does_not_cost_the_connection,
                                       a_server_that_restarts_at_once_is_used_again,
+                                      connections_closed_right_after_they_were_opened_upset_no_loop,
                                       an_open_transaction_is_undone_and_the_backend_kept,
                                       a_failed_transaction_is_undone_and_the_backend_kept,
                                       unread_results_never_reach_the_next_borrower,
