@@ -31,12 +31,23 @@
 extern "C" {
 #endif
 
-/* What is undone before a returned connection is lent again. Append only. */
+/* What is undone before a returned connection is lent again; always after the release, on the service's loop. Each level
+ * does what the one before it does, and more. libpq's own settings, unread results and an open transaction are undone
+ * on every level but NONE. Append only.
+ *
+ * No level undoes what the server keeps out of DISCARD ALL's reach: libraries loaded, connections of dblink, temporary
+ * replication slots, variables of procedural languages. STRICT closes a connection that is seen to use them. What is
+ * seen are command tags and, of functions, the few that matter (set_config, setseed, advisory locks, dblink, slots)
+ * under the column name that PostgreSQL gives them: a function behind an alias or inside another is not seen. */
 enum lido_pg_reset {
-        LIDO_PG_RESET_DEFAULT = 0, /* the best that this version has: ROLLBACK */
-        LIDO_PG_RESET_NONE = 1,    /* nothing is sent; a connection that is not at rest is closed */
-        LIDO_PG_RESET_ROLLBACK = 2 /* an open transaction is rolled back, unread rows are read and dropped; settings,
-                                    * temporary tables, LISTEN and prepared statements stay */
+        LIDO_PG_RESET_DEFAULT = 0,  /* AUTO */
+        LIDO_PG_RESET_NONE = 1,     /* nothing is sent; a connection that is not at rest is closed */
+        LIDO_PG_RESET_ROLLBACK = 2, /* settings, temporary tables, LISTEN, locks and prepared statements stay */
+        LIDO_PG_RESET_AUTO = 3,     /* what the borrower was seen to change, and nothing sent if that is nothing: settings
+                                     * and role, LISTEN, cursors, temporary tables, advisory locks, sequences. Prepared
+                                     * statements stay. What is not seen stays */
+        LIDO_PG_RESET_FULL = 4,     /* DISCARD ALL after every lease: nothing depends on what is seen */
+        LIDO_PG_RESET_STRICT = 5    /* and a new random seed; a connection seen to have gone beyond is closed */
 };
 
 /* How connections are made and kept. Zero means the default in every field. Append only. */
@@ -45,7 +56,8 @@ struct lido_pg_options {
         const char *conninfo;         /* as libpq takes it, keywords or URI, several hosts allowed; copied; NULL: what
                                        * the environment says (PGHOST and so on) */
         const char *application_name; /* overrides conninfo's; copied; default: the pool's name, as fallback */
-        const char *setup;            /* SQL that each new connection runs once; copied; default: none */
+        const char *setup;            /* SQL that each new connection runs, and runs again after a reset that undoes it;
+                                       * copied; default: none */
         int64_t attempt_timeout_ms;   /* to connect to one address; the pool's open_timeout_ms bounds them all
                                        * together; default: connect_timeout of conninfo, or else 5 s */
         uint32_t connectors;          /* connector threads at most, started when there is work; default 4 */

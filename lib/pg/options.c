@@ -10,7 +10,7 @@
 static const struct lido_pg_options defaults = {
         .attempt_timeout_ms = 5000,
         .connectors = 4,
-        .reset = LIDO_PG_RESET_ROLLBACK,
+        .reset = LIDO_PG_RESET_AUTO,
         .drain_bytes = 1u << 20,
         .fat_bytes = 8u << 20,
 };
@@ -150,7 +150,7 @@ static int fill_defaults(struct pg_options *options)
                 return refuse(options, "attempt_timeout_ms is no duration");
         if (given->connectors > 1000)
                 return refuse(options, "connectors is above 1000");
-        if (given->reset < LIDO_PG_RESET_DEFAULT || given->reset > LIDO_PG_RESET_ROLLBACK)
+        if (given->reset < LIDO_PG_RESET_DEFAULT || given->reset > LIDO_PG_RESET_STRICT)
                 return refuse(options, "reset is none of enum lido_pg_reset");
         if (given->attempt_timeout_ms == 0 && seconds && atoi(seconds) > 0)
                 given->attempt_timeout_ms = 1000 * (int64_t)atoi(seconds);

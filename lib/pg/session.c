@@ -78,6 +78,8 @@ static void note_result(struct pg_session *session, const PGresult *result)
 {
         ExecStatusType status = PQresultStatus(result);
 
+        if (status != PGRES_SINGLE_TUPLE || session->last_status != PGRES_SINGLE_TUPLE) /* rows share their names */
+                session->dirt |= reset_dirt_of(result);
         session->last_status = (int)status;
         switch (status) {
         case PGRES_FATAL_ERROR:
@@ -268,6 +270,15 @@ void session_restore(struct pg_session *session)
                 PQfreemem(notify);
 }
 
+static enum lido_verdict verdict_by_dirt(const struct pg_session *session)
+{
+        int level = session->options->given.reset;
+
+        if (level >= LIDO_PG_RESET_FULL)
+                return LIDO_VERDICT_RESET;
+        return level == LIDO_PG_RESET_AUTO && (session->dirt & DIRT_ALL) ? LIDO_VERDICT_RESET : LIDO_VERDICT_CLEAN;
+}
+
 /* Something failed lately. When libpq could not send, it says so in words alone: no event, PQstatus OK, at rest. */
 static enum lido_verdict verdict_after_error(struct pg_session *session)
 {
@@ -277,7 +288,7 @@ static enum lido_verdict verdict_after_error(struct pg_session *session)
         case LIDO_PEEK_CHECK:
                 return LIDO_VERDICT_RESET;
         default:
-                return session->is_doubtful ? LIDO_VERDICT_RESET : LIDO_VERDICT_CLEAN;
+                return session->is_doubtful ? LIDO_VERDICT_RESET : verdict_by_dirt(session);
         }
 }
 
@@ -295,7 +306,7 @@ static enum lido_verdict verdict_of_idle(struct pg_session *session)
                 return LIDO_VERDICT_DEAD;
         if (PQerrorMessage(conn)[0] != '\0')
                 return verdict_after_error(session);
-        return session->is_doubtful ? LIDO_VERDICT_RESET : LIDO_VERDICT_CLEAN;
+        return session->is_doubtful ? LIDO_VERDICT_RESET : verdict_by_dirt(session);
 }
 
 /* Results are outstanding. Two things are not worth their undoing: a COPY IN, part of which may be unsent in blocking mode,
@@ -319,6 +330,8 @@ enum lido_verdict session_verdict(struct pg_session *session)
         enum lido_verdict verdict = LIDO_VERDICT_DEAD;
 
         if (!session->conn || session->is_lost || session->is_fat || PQstatus(session->conn) != CONNECTION_OK)
+                return LIDO_VERDICT_DEAD;
+        if (session->options->given.reset >= LIDO_PG_RESET_STRICT && (session->dirt & DIRT_OPAQUE))
                 return LIDO_VERDICT_DEAD;
         switch (PQtransactionStatus(session->conn)) {
         case PQTRANS_IDLE:

@@ -18,6 +18,7 @@
 #include "base/atomic.h"
 #include "lido/pool.h"
 #include "pg/options.h"
+#include "pg/reset.h"
 #include "pg/work.h"
 
 struct pg_line {
@@ -39,11 +40,13 @@ struct pg_session {
         PGconn *conn;       /* owner of the slot only; NULL once the borrower has ended it */
         bool is_lost;       /* owner of the slot only: the server has ended it, or the borrower has reset it */
         bool is_doubtful;   /* owner: an error without SQLSTATE since the last round trip of ours */
+        unsigned dirt;      /* owner: enum reset_dirt, since the last reset */
         bool is_fat;        /* owner: a row was larger than fat_bytes */
         int last_status;    /* owner: ExecStatusType of the last result seen since the last reset; else 0 */
         char sqlstate[6];   /* owner: with which the server ended it, or "" */
 
         struct pg_watch *watch; /* loop thread */
+        struct reset_plan plan; /* loop thread, likewise */
         struct work work;       /* loop thread, between a check or reset and its answer */
         lido_op op;             /* likewise */
         bool is_working;        /* loop thread */

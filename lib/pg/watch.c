@@ -57,6 +57,7 @@ static void answer(struct pg_session *session, enum work_want outcome)
                 session_restore(session);
                 session->is_doubtful = false;
                 session->last_status = 0;
+                session->dirt = 0;
                 if (!session->is_lost && PQtransactionStatus(session->conn) == PQTRANS_IDLE) {
                         lido_op_done(op, LIDO_OK);
                         return;
@@ -107,9 +108,11 @@ void watch_check(struct pg_session *session, lido_op op)
 
 void watch_reset(struct pg_session *session, lido_op op)
 {
-        static const char *const rollback[] = {"ROLLBACK", NULL};
+        const struct lido_pg_options *given = &session->options->given;
+        PGTransactionStatusType state = session->conn ? PQtransactionStatus(session->conn) : PQTRANS_UNKNOWN;
 
-        work_on(session, op, rollback);
+        reset_make_plan(&session->plan, given->reset, session->dirt, state, given->setup);
+        work_on(session, op, session->plan.steps);
 }
 
 /* ---- the watch ------------------------------------------------------------------------------------------- */
