@@ -1,0 +1,498 @@
+/* The calls that borrowers make. What must be fast stands first, and each of these touches: the pool's first lines (constant), a
+ * thread-local pointer, the cache's first line, one shelf, its top slot, one state byte. The slow half is out of line.
+ *
+ * A release first wins the state byte, LENT -> CACHED by compare-and-swap; who loses is told, and has changed nothing. Only the
+ * winner makes an entry of the buffer, so no buffer is ever on two shelves. That one compare-and-swap is what exactness costs:
+ * 2.6 ns of some 6 (lib/buffer/README.md).
+ */
+#include "buffer/acquire.h"
+
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/clock.h"
+#include "buffer/cache.h"
+#include "buffer/classes.h"
+#include "buffer/debug.h"
+#include "buffer/depot.h"
+#include "buffer/guard.h"
+#include "buffer/huge.h"
+#include "buffer/keeper.h"
+#include "buffer/pool.h"
+#include "buffer/span.h"
+#include "buffer/wait.h"
+
+#define REFILL_MAX (SHELF_MAX / 2)
+#define MISSES_TO_GROW 2
+
+/* ---- the slow half of acquire ---- */
+
+uint32_t acquire_class(const struct lido_buffer_pool *pool, size_t bytes)
+{
+        if (pool->checks & CHECK_COOKIES)
+                bytes += COOKIE_BYTES;
+        return pool->checks & CHECK_GUARD ? CLASS_HUGE : class_of(pool, bytes);
+}
+
+int acquire_supply(struct lido_buffer_pool *pool, uint32_t class_index, size_t bytes, struct entry *entries,
+                   uint32_t count)
+{
+        if (pool->checks & CHECK_GUARD)
+                return guard_take(pool, bytes, entries);
+        if (pool->checks & CHECK_COOKIES)
+                bytes += COOKIE_BYTES;
+        return depot_supply(pool, class_index, bytes, entries, count);
+}
+
+/* Can this pool ever give that much? Returns: LIDO_OK, or why not. */
+static int refuse(const struct lido_buffer_pool *pool, uint32_t class_index, size_t bytes)
+{
+        if (pool->epoch != fork_epoch)
+                return LIDO_EFORKED;
+        if (load_acquire(&pool->closed))
+                return LIDO_ECLOSED;
+        if (bytes == 0 || bytes > SIZE_MAX / 2)
+                return LIDO_EINVAL;
+        if (pool->checks & CHECK_GUARD)
+                return (pool->only_bytes && bytes > pool->only_bytes) || guard_bytes_for(pool, bytes) > pool->max_bytes
+                               ? LIDO_EINVAL
+                               : LIDO_OK;
+        if (class_index == CLASS_HUGE)
+                return huge_bytes_for(pool, bytes) == 0 ? LIDO_EINVAL : LIDO_OK;
+        return pool->sizes[class_index] > pool->max_bytes ? LIDO_EINVAL : LIDO_OK;
+}
+
+/* A shelf that makes many trips may hold more, within the cache's budget. Owner, inside. */
+static void maybe_grow(struct lido_buffer_pool *pool, struct lido_buffer_cache *cache, struct shelf *shelf,
+                       const struct buffer_class *class)
+{
+        uint32_t limit = shelf->limit == 0 ? 1 : shelf->limit * 2;
+        size_t more;
+
+        if (++shelf->misses < MISSES_TO_GROW || shelf->limit >= class->shelf_cap)
+                return;
+        shelf->misses = 0;
+        if (limit > class->shelf_cap)
+                limit = class->shelf_cap;
+        more = (limit - shelf->limit) * class->bytes;
+        if (cache->extra + more > pool->options.cache_bytes)
+                return;
+        cache->extra += more;
+        shelf->limit = limit;
+}
+
+/* Put what was fetched too much on the shelf, the warmest on top. Returns: how many had no room there. */
+static uint32_t stock(struct lido_buffer_cache *cache, struct lido_buffer_pool *pool, uint32_t class_index,
+                      const struct entry *entries, uint32_t count)
+{
+        struct shelf *shelf = &cache->shelves[class_index];
+        uint32_t n, fit;
+
+        if (!cache_enter_checked(cache, pool))
+                return count;
+        n = load_relaxed(&shelf->count);
+        fit = shelf->limit > n ? shelf->limit - n : 0;
+        if (fit > count)
+                fit = count;
+        memcpy(shelf->slots + n, entries + (count - fit), fit * sizeof *entries);
+        store_relaxed(&shelf->count, n + fit);
+        cache_leave(cache);
+        return count - fit;
+}
+
+/* How many to fetch at once: half a shelf, so that neither a taker nor a giver bounces. */
+static uint32_t refill_count(struct lido_buffer_cache *cache, struct lido_buffer_pool *pool, uint32_t class_index)
+{
+        struct shelf *shelf = &cache->shelves[class_index];
+        uint32_t count = 1;
+
+        if (cache_enter_checked(cache, pool)) {
+                maybe_grow(pool, cache, shelf, &pool->classes[class_index]);
+                count = shelf->limit / 2;
+                cache_leave(cache);
+        }
+        return count < 1 ? 1 : count > REFILL_MAX ? REFILL_MAX : count;
+}
+
+/* Take one off the shelf, if there is one. */
+static bool pop(struct lido_buffer_cache *cache, struct lido_buffer_pool *pool, uint32_t class_index,
+                struct entry *ret_entry)
+{
+        struct shelf *shelf = &cache->shelves[class_index];
+        bool got = false;
+        uint32_t n;
+
+        if (!cache_enter_checked(cache, pool))
+                return false;
+        n = load_relaxed(&shelf->count);
+        if (n > 0) {
+                *ret_entry = shelf->slots[n - 1];
+                store_relaxed(&shelf->count, n - 1);
+                store_relaxed(&shelf->acquired, load_relaxed(&shelf->acquired) + 1);
+                got = true;
+        }
+        cache_leave(cache);
+        return got;
+}
+
+static int entry_through(struct lido_buffer_pool *pool, struct lido_buffer_cache *cache, uint32_t class_index,
+                         size_t bytes, struct entry *ret_entry)
+{
+        struct entry entries[REFILL_MAX];
+        int rc = refuse(pool, class_index, bytes);
+        uint32_t left, count = 1;
+
+        if (rc != LIDO_OK)
+                return rc;
+        if (class_index == CLASS_HUGE)
+                cache = NULL;
+        if (cache && pop(cache, pool, class_index, ret_entry))
+                return LIDO_OK;
+        if (wait_is_line(pool))
+                return LIDO_EEXHAUSTED;
+        if (cache)
+                count = refill_count(cache, pool, class_index);
+        rc = acquire_supply(pool, class_index, bytes, entries, count);
+        if (rc < 1)
+                return rc;
+        *ret_entry = entries[rc - 1];
+        if (rc > 1) {
+                left = stock(cache, pool, class_index, entries, (uint32_t)rc - 1);
+                if (left > 0) {
+                        depot_put(pool, class_index, entries, left);
+                        wait_look_again(pool);
+                }
+        }
+        if (class_index == CLASS_HUGE)
+                add_relaxed(&pool->huge_acquired, 1);
+        else if (cache)
+                add_relaxed(&cache->shelves[class_index].acquired, 1);
+        if (class_index == CLASS_HUGE || !cache)
+                add_relaxed(&pool->acquired_directly, 1);
+        return LIDO_OK;
+}
+
+int acquire_entry(struct lido_buffer_pool *pool, uint32_t class_index, size_t bytes, struct entry *ret_entry)
+{
+        struct lido_buffer_cache *cache = NULL;
+
+        if (pool->epoch == fork_epoch && class_index != CLASS_HUGE && !load_acquire(&pool->closed))
+                cache = cache_get(pool);
+        return entry_through(pool, cache, class_index, bytes, ret_entry);
+}
+
+void *acquire_finish(struct lido_buffer_pool *pool, const struct entry *entry, size_t bytes, const char *site)
+{
+        store_relaxed(entry->state, STATE_LENT);
+        if (unlikely(pool->checks))
+                debug_lend(pool, entry, bytes, site);
+        return entry->buffer;
+}
+
+/* timeout_ms: 0 does not wait. */
+static buffer_cold int acquire_slow(struct lido_buffer_pool *pool, size_t bytes, int64_t timeout_ms, void **ret_buffer,
+                                    const char *site)
+{
+        uint32_t class_index;
+        struct entry entry;
+        int rc;
+
+        if (!pool)
+                return LIDO_EINVAL;
+        if (bytes == 0 || bytes > SIZE_MAX / 2)
+                return LIDO_EINVAL;
+        class_index = acquire_class(pool, bytes);
+        rc = acquire_entry(pool, class_index, bytes, &entry);
+        if (rc == LIDO_EEXHAUSTED && timeout_ms != 0)
+                rc = wait_for(pool, class_index, bytes, clock_after_ms(clock_now_ns(), timeout_ms), &entry);
+        if (rc != LIDO_OK)
+                return rc;
+        *ret_buffer = acquire_finish(pool, &entry, bytes, site);
+        return LIDO_OK;
+}
+
+/* ---- acquire ---- */
+
+/* Hot: measured by tests/bench/adapters/buffers_lido.h. Returns: false when it is not that simple. */
+static inline bool acquire_hot(struct lido_buffer_pool *pool, struct lido_buffer_cache *cache, size_t bytes,
+                               void **ret_buffer)
+{
+        struct shelf *shelf;
+        struct entry entry;
+        uint32_t n;
+
+        if (unlikely(!cache || !cache_enter(cache, pool)))
+                return false;
+        shelf = &cache->shelves[pool->only_bytes ? 0 : class_of(pool, bytes)];
+        n = load_relaxed(&shelf->count);
+        if (unlikely(n == 0)) {
+                cache_leave(cache);
+                return false;
+        }
+        entry = shelf->slots[n - 1];
+        store_relaxed(&shelf->count, n - 1);
+        store_relaxed(&shelf->acquired, load_relaxed(&shelf->acquired) + 1);
+        cache_leave(cache);
+        store_relaxed(entry.state, STATE_LENT);
+        *ret_buffer = entry.buffer;
+        return true;
+}
+
+/* bytes - 1 also sends 0 to the slow half, where it is refused. */
+static inline bool is_plain(const struct lido_buffer_pool *pool, size_t bytes)
+{
+        return likely(pool && !pool->checks && bytes - 1 < pool->largest);
+}
+
+buffer_hot int lido_buffer_try_acquire_at(struct lido_buffer_pool *pool, size_t bytes, void **ret_buffer,
+                                          const char *site)
+{
+        if (is_plain(pool, bytes) && likely(acquire_hot(pool, cache_slots[pool->slot], bytes, ret_buffer)))
+                return LIDO_OK;
+        return acquire_slow(pool, bytes, 0, ret_buffer, site);
+}
+
+buffer_hot int lido_buffer_acquire_at(struct lido_buffer_pool *pool, size_t bytes, void **ret_buffer, const char *site)
+{
+        if (is_plain(pool, bytes) && likely(acquire_hot(pool, cache_slots[pool->slot], bytes, ret_buffer)))
+                return LIDO_OK;
+        return acquire_slow(pool, bytes, pool ? pool->options.acquire_timeout_ms : 0, ret_buffer, site);
+}
+
+int lido_buffer_timed_acquire(struct lido_buffer_pool *pool, size_t bytes, int64_t timeout_ms, void **ret_buffer)
+{
+        if (!pool || timeout_ms < LIDO_TIMEOUT_DEFAULT)
+                return LIDO_EINVAL;
+        if (timeout_ms == LIDO_TIMEOUT_DEFAULT)
+                timeout_ms = pool->options.acquire_timeout_ms;
+        if (is_plain(pool, bytes) && likely(acquire_hot(pool, cache_slots[pool->slot], bytes, ret_buffer)))
+                return LIDO_OK;
+        return acquire_slow(pool, bytes, timeout_ms, ret_buffer, "?");
+}
+
+int lido_buffer_cache_acquire(struct lido_buffer_cache *cache, size_t bytes, void **ret_buffer)
+{
+        struct lido_buffer_pool *pool = cache ? load_relaxed(&cache->pool) : NULL;
+        uint32_t class_index;
+        struct entry entry;
+        int rc;
+
+        if (!pool || bytes == 0 || bytes > SIZE_MAX / 2)
+                return LIDO_EINVAL;
+        if (is_plain(pool, bytes) && likely(acquire_hot(pool, cache, bytes, ret_buffer)))
+                return LIDO_OK;
+        if (pool->epoch == fork_epoch && load_relaxed(&cache->open) != pool && load_relaxed(&pool->attention) == 0)
+                cache_reopen(cache, pool);
+        class_index = acquire_class(pool, bytes);
+        rc = entry_through(pool, cache, class_index, bytes, &entry);
+        if (rc == LIDO_OK)
+                *ret_buffer = acquire_finish(pool, &entry, bytes, "cache handle");
+        return rc;
+}
+
+/* ---- the slow half of release ---- */
+
+/* The shelf is full: its coldest half goes to the depot, so that the next releases and the next acquires have room. */
+static bool push(struct lido_buffer_pool *pool, struct lido_buffer_cache *cache, uint32_t class_index,
+                 const struct entry *entry)
+{
+        struct shelf *shelf = &cache->shelves[class_index];
+        struct entry cold[SHELF_MAX];
+        uint32_t n, k = 0;
+
+        if (!cache_enter_checked(cache, pool))
+                return false;
+        n = load_relaxed(&shelf->count);
+        if (n >= shelf->limit)
+                maybe_grow(pool, cache, shelf, &pool->classes[class_index]);
+        if (shelf->limit == 0) {
+                cache_leave(cache);
+                return false;
+        }
+        if (n >= shelf->limit) {
+                k = (n + 1) / 2;
+                memcpy(cold, shelf->slots, k * sizeof *cold);
+                memmove(shelf->slots, shelf->slots + k, (n - k) * sizeof *cold);
+                n -= k;
+        }
+        shelf->slots[n] = *entry;
+        store_relaxed(&shelf->count, n + 1);
+        cache_leave(cache);
+        if (k > 0)
+                depot_put(pool, class_index, cold, k);
+        return true;
+}
+
+/* After something was put down: somebody may have begun to wait, or to close, since it was decided where to. */
+static void settle_down(struct lido_buffer_pool *pool, uint32_t class_index)
+{
+        wait_look_again(pool);
+        if (unlikely(load_acquire(&pool->closed)) && class_index != CLASS_HUGE)
+                depot_shed(pool, class_index, UINT32_MAX, 0);
+        keeper_arm(pool);
+}
+
+/* The buffer is CACHED and has no entry yet. The pool may end once its last buffer is down: hold it meanwhile. */
+static buffer_cold int release_slow(struct span *span, struct lido_buffer_cache *cache, const struct entry *entry)
+{
+        struct lido_buffer_pool *pool = span->pool;
+        uint32_t class_index = span->class_index;
+
+        if (pool->epoch != fork_epoch) {
+                store_relaxed(entry->state, STATE_LENT);
+                return LIDO_EFORKED;
+        }
+        add_relaxed(&pool->refs, 1);
+        if (pool->checks & CHECK_GUARD) {
+                guard_put(pool, entry);
+        } else {
+                if (load_relaxed(&pool->attention) != 0 || class_index == CLASS_HUGE || (pool->checks & CHECK_RESERVE))
+                        cache = NULL;
+                else if (!cache)
+                        cache = cache_get(pool);
+                if (!cache || !push(pool, cache, class_index, entry))
+                        depot_return(pool, class_index, entry);
+        }
+        settle_down(pool, class_index);
+        pool_unref(pool);
+        return LIDO_OK;
+}
+
+void release_batch(struct span *span, const struct entry *entries, uint32_t count)
+{
+        struct lido_buffer_pool *pool = span->pool;
+        uint32_t class_index = span->class_index;
+
+        if (pool->epoch != fork_epoch)
+                return;
+        add_relaxed(&pool->refs, 1);
+        if (load_relaxed(&pool->attention) == 0 && class_index != CLASS_HUGE && !(pool->checks & CHECK_RESERVE)) {
+                depot_put(pool, class_index, entries, count);
+        } else {
+                for (uint32_t i = 0; i < count; i++)
+                        depot_return(pool, class_index, &entries[i]);
+        }
+        settle_down(pool, class_index);
+        pool_unref(pool);
+}
+
+/* Who releases what is not lent. Nothing has been changed. */
+static buffer_cold int misuse(struct span *span, const void *buffer, const char *site)
+{
+        int code = !buffer ? LIDO_EINVAL : span && span_state(span, buffer) ? LIDO_EDOUBLE : LIDO_EFOREIGN;
+
+        if (span && span_state(span, buffer)) {
+                struct lido_buffer_pool *pool = span->pool;
+
+                if (pool->epoch != fork_epoch)
+                        return LIDO_EFORKED;
+                debug_misuse(pool, buffer, code, site);
+        }
+        return code;
+}
+
+/* Pools that check more: the buffer is the releaser's alone between the compare-and-swap and the push. */
+static buffer_cold int release_checked(struct span *span, state_byte *state, void *buffer, const char *site)
+{
+        struct entry entry = { buffer, state };
+        uint8_t seen = STATE_LENT;
+
+        if (span->pool->epoch != fork_epoch)
+                return LIDO_EFORKED;
+        if (!cas_acq_rel(state, &seen, STATE_CACHED)) {
+                if (seen != STATE_LENT_TRACED || !cas_acq_rel(state, &seen, STATE_CACHED))
+                        return misuse(span, buffer, site);
+                debug_untrace(span->pool, buffer);
+        }
+        debug_take_back(span->pool, span, buffer, site);
+        return release_slow(span, NULL, &entry);
+}
+
+/* ---- release ---- */
+
+/* Hot. Returns: false when the shelf is full, shut, or not there. */
+static inline bool release_hot(struct span *span, struct lido_buffer_cache *cache, const struct entry *entry)
+{
+        struct shelf *shelf;
+        uint32_t n;
+
+        if (unlikely(!cache || !cache_enter(cache, span->pool)))
+                return false;
+        shelf = &cache->shelves[span->shelf];
+        n = load_relaxed(&shelf->count);
+        if (unlikely(n >= shelf->limit)) {
+                cache_leave(cache);
+                return false;
+        }
+        shelf->slots[n] = *entry;
+        store_relaxed(&shelf->count, n + 1);
+        cache_leave(cache);
+        return true;
+}
+
+buffer_hot int lido_buffer_release_at(void *buffer, const char *site)
+{
+        struct span *span = span_of(buffer);
+        struct entry entry = { buffer, NULL };
+        uint8_t seen = STATE_LENT;
+
+        if (unlikely(!span || !(entry.state = span_state(span, buffer))))
+                return misuse(span, buffer, site);
+        if (unlikely(span->flags & SPAN_CHECKED))
+                return release_checked(span, entry.state, buffer, site);
+        if (unlikely(!cas_acq_rel(entry.state, &seen, STATE_CACHED)))
+                return misuse(span, buffer, site);
+        if (likely(release_hot(span, cache_slots[span->slot], &entry)))
+                return LIDO_OK;
+        return release_slow(span, NULL, &entry);
+}
+
+int lido_buffer_cache_release(struct lido_buffer_cache *cache, void *buffer)
+{
+        struct span *span = span_of(buffer);
+        struct entry entry = { buffer, NULL };
+        uint8_t seen = STATE_LENT;
+        struct lido_buffer_pool *pool;
+
+        if (!cache)
+                return LIDO_EINVAL;
+        if (!span || !(entry.state = span_state(span, buffer)))
+                return misuse(span, buffer, "cache handle");
+        pool = load_relaxed(&cache->pool);
+        if ((span->flags & SPAN_CHECKED) || span->pool != pool)
+                return lido_buffer_release_at(buffer, "cache handle");
+        if (!cas_acq_rel(entry.state, &seen, STATE_CACHED))
+                return misuse(span, buffer, "cache handle");
+        if (likely(release_hot(span, cache, &entry)))
+                return LIDO_OK;
+        if (pool->epoch == fork_epoch && load_relaxed(&cache->open) != pool && load_relaxed(&pool->attention) == 0)
+                cache_reopen(cache, pool);
+        return release_slow(span, cache, &entry);
+}
+
+/* ---- what a buffer says of itself ---- */
+
+static struct span *lent_span(const void *buffer)
+{
+        struct span *span = span_of(buffer);
+        state_byte *state = span ? span_state(span, buffer) : NULL;
+        uint8_t seen = state ? load_relaxed(state) : STATE_NONE;
+
+        return seen == STATE_LENT || seen == STATE_LENT_TRACED ? span : NULL;
+}
+
+size_t lido_buffer_bytes(const void *buffer)
+{
+        struct span *span = lent_span(buffer);
+
+        if (!span)
+                return 0;
+        return span->pool->checks & (CHECK_COOKIES | CHECK_ASAN) ? debug_bytes(span, buffer) : span->bytes;
+}
+
+struct lido_buffer_pool *lido_buffer_pool_of(const void *buffer)
+{
+        struct span *span = lent_span(buffer);
+
+        return span ? span->pool : NULL;
+}
