@@ -31,11 +31,11 @@ static uint32_t from_shelf(struct lido_buffer_cache *cache, struct lido_buffer_p
 
         if (!cache_enter_checked(cache, pool))
                 return 0;
-        n = load_relaxed(&shelf->count);
+        n = shelf_count(shelf);
         if (count > n)
                 count = n;
-        lend(shelf->slots + (n - count), count, ret_buffers);
-        store_relaxed(&shelf->count, n - count);
+        lend(shelf->top - count, count, ret_buffers);
+        shelf->top -= count;
         store_relaxed(&shelf->acquired, load_relaxed(&shelf->acquired) + count);
         cache_leave(cache);
         return count;
@@ -81,7 +81,7 @@ int lido_buffer_acquire_bulk(struct lido_buffer_pool *pool, size_t bytes, uint32
 
         if (!pool || !ret_buffers || count == 0)
                 return LIDO_EINVAL;
-        if (pool->checks || bytes - 1 >= pool->largest || pool->epoch != fork_epoch || load_acquire(&pool->closed)) {
+        if (bytes - 1 >= pool->plain || pool->epoch != fork_epoch || load_acquire(&pool->closed)) {
                 got = singly(pool, bytes, ret_buffers, count, &rc);
         } else {
                 class_index = class_of(pool, bytes);
@@ -116,16 +116,16 @@ static void put_down(struct batch *batch)
         struct lido_buffer_pool *pool = batch->span->pool;
         struct lido_buffer_cache *cache = cache_slots[pool->slot];
         struct shelf *shelf;
-        uint32_t n, fit = 0;
+        uint32_t fit = 0;
 
         if (likely(cache && cache_enter_checked(cache, pool))) {
-                shelf = &cache->shelves[batch->span->shelf];
-                n = load_relaxed(&shelf->count);
-                fit = shelf->limit > n ? shelf->limit - n : 0;
+                shelf = shelf_at(cache, batch->span->shelf);
+                fit = (uint32_t)(shelf->end - shelf->top);
                 if (fit > batch->count)
                         fit = batch->count;
-                memcpy(shelf->slots + n, batch->entries, fit * sizeof *batch->entries);
-                store_relaxed(&shelf->count, n + fit);
+                if (fit > 0)
+                        memcpy(shelf->top, batch->entries, fit * sizeof *batch->entries);
+                shelf->top += fit;
                 cache_leave(cache);
         }
         if (fit < batch->count)
@@ -143,10 +143,11 @@ int lido_buffer_release_bulk(void *const *buffers, uint32_t count)
         batch.count = 0;
         for (uint32_t i = 0; i < count; i++) {
                 struct span *span = span_of(buffers[i]);
-                state_byte *state = span ? span_state(span, buffers[i]) : NULL;
+                uint64_t place = likely(span != NULL) ? span_index(span, buffers[i]) : UINT64_MAX;
                 uint8_t seen = STATE_LENT;
 
-                if (unlikely(!state || span->flags & SPAN_CHECKED || !cas_acq_rel(state, &seen, STATE_CACHED))) {
+                if (unlikely(!span || place >= span->plain ||
+                             !cas_acq_rel(&span->state[place], &seen, STATE_CACHED))) {
                         int rc = lido_buffer_release_at(buffers[i], "bulk");
 
                         if (first == LIDO_OK)
@@ -159,7 +160,7 @@ int lido_buffer_release_bulk(void *const *buffers, uint32_t count)
                 if (batch.count == 0)
                         batch.span = span;
                 batch.entries[batch.count].buffer = buffers[i];
-                batch.entries[batch.count].state = state;
+                batch.entries[batch.count].state = &span->state[place];
                 batch.count++;
         }
         if (batch.count > 0)

@@ -15,6 +15,8 @@
 #define VISIT_BATCH 64 /* as many as a shelf holds */
 
 _Thread_local struct lido_buffer_cache *cache_slots[CACHE_SLOTS] initial_exec;
+struct lido_buffer_cache cache_none;
+_Thread_local struct lido_buffer_cache *cache_last initial_exec = &cache_none;
 static _Thread_local struct lido_buffer_cache *own_caches __attribute__((tls_model("initial-exec"))); /* linked by next */
 uint32_t fork_epoch = 1; /* written in a child that has one thread */
 
@@ -34,6 +36,7 @@ static void thread_exits(void *unused)
                 own_caches = cache->next;
                 cache_end(cache);
         }
+        cache_last = &cache_none;
         memset(cache_slots, 0, sizeof cache_slots);
 }
 
@@ -55,6 +58,7 @@ static void after_fork_in_child(void)
         after_fork();
         fork_epoch++;
         own_caches = NULL;
+        cache_last = &cache_none;
         memset(cache_slots, 0, sizeof cache_slots);
 }
 
@@ -83,18 +87,21 @@ static size_t slots_of(const struct lido_buffer_pool *pool)
 
 int cache_new(struct lido_buffer_pool *pool, bool handle, struct lido_buffer_cache **ret_cache)
 {
-        size_t shelves = (pool->class_count + 1) * sizeof(struct shelf);
-        struct lido_buffer_cache *cache =
-                mem_zalloc_aligned(64, sizeof *cache + shelves + slots_of(pool) * sizeof(struct entry));
-        struct entry *slots;
+        size_t shelves = (pool->class_count + 1) * sizeof(struct shelf), slots = slots_of(pool) * sizeof(struct entry);
+        size_t more = pool->class_count * sizeof(struct shelf_more);
+        struct lido_buffer_cache *cache = mem_zalloc_aligned(64, sizeof *cache + shelves + slots + more);
+        struct entry *base;
 
         if (!cache)
                 return LIDO_ENOMEM;
-        slots = (struct entry *)(void *)((char *)cache->shelves + shelves);
+        base = (struct entry *)(void *)((char *)cache->shelves + shelves);
+        cache->more = (struct shelf_more *)(void *)((char *)base + slots);
         for (uint32_t c = 0; c < pool->class_count; c++) {
-                cache->shelves[c].slots = slots;
-                cache->shelves[c].limit = pool->classes[c].shelf_base;
-                slots += pool->classes[c].shelf_cap;
+                struct shelf *shelf = &cache->shelves[c];
+
+                shelf->base = shelf->top = base;
+                shelf->end = base + pool->classes[c].shelf_base;
+                base += pool->classes[c].shelf_cap;
         }
         cache->handle = handle;
         cache->drained = 1;
@@ -133,6 +140,7 @@ static struct lido_buffer_cache *find(const struct lido_buffer_pool *pool)
                         continue;
                 }
                 *place = cache->next;
+                cache_last = &cache_none;
                 for (int i = 0; i < CACHE_SLOTS; i++)
                         if (cache_slots[i] == cache)
                                 cache_slots[i] = NULL;
@@ -166,20 +174,23 @@ struct lido_buffer_cache *cache_get(struct lido_buffer_pool *pool)
 /* Take one shelf's entries. Returns: how many. The cache is shut and not busy, or the caller's own. */
 static uint32_t empty_shelf(struct shelf *shelf, struct entry *entries)
 {
-        uint32_t n = load_relaxed(&shelf->count);
+        uint32_t n = shelf_count(shelf);
 
         if (n)
-                memcpy(entries, shelf->slots, n * sizeof *entries);
-        store_relaxed(&shelf->count, 0);
+                memcpy(entries, shelf->base, n * sizeof *entries);
+        shelf->top = shelf->base;
         return n;
 }
 
-static void shrink_shelf(struct lido_buffer_cache *cache, struct shelf *shelf, const struct buffer_class *class)
+static void shrink_shelf(struct lido_buffer_cache *cache, uint32_t c, const struct buffer_class *class)
 {
-        if (shelf->limit > class->shelf_base)
-                cache->extra -= (shelf->limit - class->shelf_base) * class->bytes;
-        shelf->limit = class->shelf_base;
-        shelf->misses = 0;
+        struct shelf *shelf = &cache->shelves[c];
+        uint32_t limit = shelf_limit(shelf);
+
+        if (limit > class->shelf_base)
+                cache->extra -= (limit - class->shelf_base) * class->bytes;
+        shelf->end = shelf->base + class->shelf_base;
+        cache->more[c].misses = 0;
 }
 
 void cache_end(struct lido_buffer_cache *cache)
@@ -298,14 +309,17 @@ size_t cache_collect_all(struct lido_buffer_pool *pool)
 static uint32_t empty_idle_locked(struct lido_buffer_pool *pool, struct lido_buffer_cache *cache, struct entry *entries,
                                   uint32_t *ret_class) REQUIRES(registry)
 {
+        uint32_t count;
+
         for (uint32_t c = 0; c < pool->class_count; c++) {
                 struct shelf *shelf = &cache->shelves[c];
 
-                if (load_relaxed(&shelf->acquired) != shelf->seen || load_relaxed(&shelf->count) == 0)
+                if (load_relaxed(&shelf->acquired) != cache->more[c].seen || shelf_count(shelf) == 0)
                         continue;
-                shrink_shelf(cache, shelf, &pool->classes[c]);
                 *ret_class = c;
-                return empty_shelf(shelf, entries);
+                count = empty_shelf(shelf, entries);
+                shrink_shelf(cache, c, &pool->classes[c]);
+                return count;
         }
         return 0;
 }
@@ -318,8 +332,8 @@ static bool renew_locked(struct lido_buffer_pool *pool, struct lido_buffer_cache
         for (uint32_t c = 0; c < pool->class_count; c++) {
                 uint64_t acquired = load_relaxed(&cache->shelves[c].acquired);
 
-                in_use |= acquired != cache->shelves[c].seen;
-                cache->shelves[c].seen = acquired;
+                in_use |= acquired != cache->more[c].seen;
+                cache->more[c].seen = acquired;
         }
         return in_use;
 }

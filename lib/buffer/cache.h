@@ -28,6 +28,10 @@
 /* The calling thread's caches; the pool's slot chooses. Another pool's cache may stand there, or a dead one: compare `open`. */
 extern _Thread_local struct lido_buffer_cache *cache_slots[CACHE_SLOTS] initial_exec;
 
+/* Of these, the one that was used last; cache_none, which is never open, when there is none. */
+extern _Thread_local struct lido_buffer_cache *cache_last initial_exec;
+extern struct lido_buffer_cache cache_none __attribute__((visibility("hidden")));
+
 /* Counted up in each child of fork. */
 extern uint32_t fork_epoch __attribute__((visibility("hidden")));
 

@@ -214,6 +214,7 @@ int lido_buffer_pool_open(struct lido_buffer_pool **ret_pool, const struct lido_
                 rc = classes_init(pool);
         if (rc == LIDO_OK)
                 rc = debug_init(pool);
+        pool->plain = pool->checks ? 0 : pool->largest;
         if (rc != LIDO_OK) {
                 mem_free(pool);
                 return rc;

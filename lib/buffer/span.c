@@ -179,9 +179,10 @@ static struct span *set_up(struct lido_buffer_pool *pool, uint32_t class_index, 
         span->count = count;
         span->reciprocal = count == 1 ? 1 : (uint32_t)((UINT64_C(1) << 32) / bytes + 1);
         span->pool = pool;
-        span->flags = pool->checks ? SPAN_CHECKED : 0;
+        span->plain = pool->checks ? 0 : count;
+        span->flags = 0;
         span->class_index = (uint8_t)class_index;
-        span->shelf = (uint8_t)(class_index == CLASS_HUGE ? pool->class_count : class_index);
+        span->shelf = SHELF_OFFSET(class_index == CLASS_HUGE ? pool->class_count : class_index);
         span->slot = (uint8_t)pool->slot;
         list_init(&span->link);
         list_init(&span->member);

@@ -17,29 +17,33 @@ struct map_leaf {
 };
 extern _Atomic(struct map_leaf *) span_map[MAP_LEAF] __attribute__((visibility("hidden")));
 
-/* The span that has this address on one of its pages; NULL when none. Any pointer may be asked about. Hot. */
+/* The span that has this address on one of its pages; NULL when none. Any pointer may be asked about: one outside the 48 bits may
+ * find a span that it does not belong to, but no place in it. Hot. */
 static inline struct span *span_of(const void *pointer)
 {
         uintptr_t a = (uintptr_t)pointer;
-        struct map_leaf *leaf;
+        struct map_leaf *leaf = load_acquire(&span_map[a << 16 >> (28 + MAP_BITS)]);
 
-        if (unlikely(a >> (12 + 2 * MAP_BITS) != 0))
-                return NULL;
-        leaf = load_acquire(&span_map[a >> (12 + MAP_BITS)]);
         if (unlikely(!leaf))
                 return NULL;
         return load_acquire(&leaf->span[(a >> 12) & (MAP_LEAF - 1)]);
 }
 
-/* The state of the buffer that begins at this address of the span; NULL when none does. Hot. */
-static inline state_byte *span_state(struct span *span, const void *pointer)
+/* Which buffer of the span begins at this address; a number of count or more when none does. Hot. */
+static inline uint64_t span_index(const struct span *span, const void *pointer)
 {
         uintptr_t off = (uintptr_t)pointer - span->base;
         uint64_t i = off * (uint64_t)span->reciprocal >> 32;
 
-        if (unlikely(i * span->bytes != off || i >= span->count))
-                return NULL;
-        return &span->state[i];
+        return likely(i * span->bytes == off) ? i : UINT64_MAX;
+}
+
+/* The state of the buffer that begins at this address of the span; NULL when none does. */
+static inline state_byte *span_state(struct span *span, const void *pointer)
+{
+        uint64_t i = span_index(span, pointer);
+
+        return i < span->count ? &span->state[i] : NULL;
 }
 
 static inline void *span_buffer(struct span *span, uint32_t i)

@@ -71,11 +71,12 @@ struct span {
         uintptr_t base;
         size_t bytes;        /* of a buffer */
         uint32_t reciprocal; /* 2^32 / bytes, rounded up; 1 for a single buffer */
-        uint32_t count;      /* of buffers */
+        uint32_t plain;      /* count; 0: pool->checks ask for more than an entry on release */
         struct lido_buffer_pool *pool;
+        uint32_t shelf;   /* its offset in a cache */
+        uint32_t count;   /* of buffers */
         uint32_t flags;   /* SPAN_... */
         uint8_t class_index; /* CLASS_HUGE: none */
-        uint8_t shelf;       /* the same, but class_count for CLASS_HUGE */
         uint8_t slot;        /* pool->slot */
         uint8_t bucket;      /* of the metadata */
         size_t region_bytes;
@@ -94,7 +95,6 @@ struct span {
 };
 
 #define SPAN_CALLERS 1u /* the memory is the caller's: never unmapped, never purged */
-#define SPAN_CHECKED 2u /* pool->flags ask for more than an entry on release */
 
 /* ---- class, with its depot ---- */
 
@@ -116,38 +116,62 @@ struct buffer_class {
 
 /* ---- cache ---- */
 
-struct shelf {
-        _Atomic uint32_t count; /* owner only; read by others as a hint */
-        uint32_t limit;         /* owner only */
-        struct entry *slots;    /* constant */
-        _Atomic uint64_t acquired; /* owner only; read by others */
-        uint32_t misses;        /* owner only: trips to the depot since it grew */
+struct shelf { /* 32 bytes; every field is the owner's, inside, or a visitor's */
+        struct entry *top;  /* where the next one goes; base == top: empty */
+        struct entry *base; /* constant */
+        struct entry *end;  /* base + limit; top == end: full */
+        _Atomic uint64_t acquired; /* read by others */
+};
+
+struct shelf_more { /* what the slow paths keep of a shelf */
+        uint32_t misses; /* owner, inside: trips to the depot since it grew */
         uint32_t spare;
-        uint64_t seen; /* registry lock: acquired at the last tick */
+        uint64_t seen;   /* registry lock: acquired at the last tick */
 };
 
 struct lido_buffer_cache {
         _Atomic(struct lido_buffer_pool *) open; /* == pool: the owner may use the shelves; NULL: shut. See cache.h */
         _Atomic uint32_t busy;                   /* the owner is inside */
-        uint32_t handle;                         /* 1: opened by lido_buffer_cache_open; constant */
-        uint32_t drained;                        /* registry lock: it is shut, and empty */
+        uint32_t last_shelf;                     /* owner only: offset of the shelf of the last release */
         _Atomic(struct lido_buffer_pool *) pool; /* written under registry lock; NULL: the pool is gone */
+        struct shelf_more *more;                 /* constant */
         struct lido_buffer_cache *next;          /* owner only: the thread's list */
         struct list link;                        /* registry lock: pool->caches */
         uint64_t pass;                           /* registry lock: visited by this pass */
-        size_t extra;                            /* owner only: bytes of limits above shelf_base */
-        struct shelf shelves[];                  /* class_count, and one that is always empty and full, for CLASS_HUGE */
+        uint32_t drained;                        /* registry lock: it is shut, and empty */
+        uint32_t handle;                         /* 1: opened by lido_buffer_cache_open; constant */
+        size_t extra;                            /* owner, inside: bytes of limits above shelf_base */
+        struct shelf shelves[] __attribute__((aligned(64))); /* class_count, and one always empty and full, for CLASS_HUGE */
 };
+
+#define SHELF_OFFSET(class_index) \
+        ((uint32_t)(offsetof(struct lido_buffer_cache, shelves) + (class_index) * sizeof(struct shelf)))
+
+static inline struct shelf *shelf_at(struct lido_buffer_cache *cache, uint32_t offset)
+{
+        return (struct shelf *)(void *)((char *)cache + offset);
+}
+
+static inline uint32_t shelf_count(const struct shelf *shelf)
+{
+        return (uint32_t)(shelf->top - shelf->base);
+}
+
+static inline uint32_t shelf_limit(const struct shelf *shelf)
+{
+        return (uint32_t)(shelf->end - shelf->base);
+}
 
 /* ---- pool ---- */
 
 struct lido_buffer_pool {
         /* read by every call; set in open, then constant */
+        size_t plain;      /* sizes up to this one need no more than to move an entry; 0: none does, there are checks */
+        size_t only_bytes; /* of the one class; 0: many */
         uint32_t slot;
         uint32_t class_count;
         uint32_t checks; /* CHECK_...: more to do than to move an entry */
         uint32_t flags;  /* LIDO_BUFFER_... */
-        size_t only_bytes; /* of the one class; 0: many */
         size_t largest;
         struct buffer_class *classes;
         uint32_t epoch; /* fork_epoch at open */
@@ -222,6 +246,9 @@ struct lido_buffer_pool {
 #define CHECK_FENCE 0x100u /* no asymmetric fence here: the owner of a cache pays for a real one */
 #define CHECK_RESERVE 0x200u /* no caches: RESERVE mode, guard mode */
 
+/* The compiler forgets where the value comes from. */
+#define opaque(value) __asm__("" : "+r"(value))
+#define always_inline __attribute__((always_inline))
 #define buffer_hot __attribute__((hot))
 #define buffer_cold __attribute__((cold, noinline))
 #define likely(x) __builtin_expect(!!(x), 1)
