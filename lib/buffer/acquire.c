@@ -191,9 +191,9 @@ void *acquire_finish(struct lido_buffer_pool *pool, const struct entry *entry, s
         return entry->buffer;
 }
 
-/* timeout_ms: 0 does not wait. */
-static buffer_cold int acquire_slow(struct lido_buffer_pool *pool, size_t bytes, int64_t timeout_ms, void **ret_buffer,
-                                    const char *site)
+/* timeout_ms: 0 does not wait. (Five parameters, the first four where the caller has them: no register is moved on the hot path.) */
+static buffer_cold int acquire_slow(struct lido_buffer_pool *pool, size_t bytes, void **ret_buffer, const char *site,
+                                    int64_t timeout_ms)
 {
         uint32_t class_index;
         struct entry entry;
@@ -213,17 +213,18 @@ static buffer_cold int acquire_slow(struct lido_buffer_pool *pool, size_t bytes,
 
 /* ---- acquire ---- */
 
-/* Hot: measured by tests/bench/adapters/buffers_lido.h. Returns: false when it is not that simple. */
+/* Hot: measured by tests/bench/adapters/buffers_lido.h. The owner is inside. Returns: false when the shelf is empty. */
 static inline always_inline bool acquire_hot(struct lido_buffer_pool *pool, struct lido_buffer_cache *cache,
                                              size_t bytes, void **ret_buffer)
 {
+        size_t offset = pool->only_shelf;
         struct shelf *shelf;
         struct entry *top;
         state_byte *state;
 
-        if (unlikely(!cache_enter(cache, pool)))
-                return false;
-        shelf = &cache->shelves[likely(pool->only_bytes != 0) ? 0 : class_of(pool, bytes)];
+        if (unlikely(offset == 0))
+                offset = SHELF_OFFSET(class_of(pool, bytes));
+        shelf = shelf_at(cache, offset);
         top = shelf->top;
         if (unlikely(top == shelf->base)) {
                 cache_leave(cache);
@@ -244,30 +245,47 @@ static inline bool is_plain(const struct lido_buffer_pool *pool, size_t bytes)
         return likely(bytes - 1 < pool->plain);
 }
 
-/* The thread's cache for a pool, the one used last before all others; not open, perhaps. */
-static inline always_inline struct lido_buffer_cache *cache_for(const struct lido_buffer_pool *pool, uint32_t slot)
+/* Another pool's cache was used last. */
+static __attribute__((noinline)) struct lido_buffer_cache *enter_other(const struct lido_buffer_pool *pool)
+{
+        struct lido_buffer_cache *cache = cache_slots[pool->slot];
+
+        if (!cache || !cache_enter(cache, pool))
+                return NULL;
+        return cache_last = cache;
+}
+
+/* Enter the thread's cache for a pool, the one used last before all others. Returns: NULL when none is open. */
+static inline always_inline struct lido_buffer_cache *enter_own(const struct lido_buffer_pool *pool)
 {
         struct lido_buffer_cache *cache = cache_last;
 
-        if (likely(load_relaxed(&cache->open) == pool))
-                return cache;
-        cache = cache_slots[slot];
-        return cache_last = cache ? cache : &cache_none;
+        return likely(cache_enter(cache, pool)) ? cache : enter_other(pool);
+}
+
+static inline always_inline bool acquire_plain(struct lido_buffer_pool *pool, size_t bytes, void **ret_buffer)
+{
+        struct lido_buffer_cache *cache;
+
+        if (unlikely(!is_plain(pool, bytes)))
+                return false;
+        cache = enter_own(pool);
+        return likely(cache != NULL) && likely(acquire_hot(pool, cache, bytes, ret_buffer));
 }
 
 buffer_hot int lido_buffer_try_acquire_at(struct lido_buffer_pool *pool, size_t bytes, void **ret_buffer,
                                           const char *site)
 {
-        if (is_plain(pool, bytes) && likely(acquire_hot(pool, cache_for(pool, pool->slot), bytes, ret_buffer)))
+        if (likely(acquire_plain(pool, bytes, ret_buffer)))
                 return LIDO_OK;
-        return acquire_slow(pool, bytes, 0, ret_buffer, site);
+        return acquire_slow(pool, bytes, ret_buffer, site, 0);
 }
 
 buffer_hot int lido_buffer_acquire_at(struct lido_buffer_pool *pool, size_t bytes, void **ret_buffer, const char *site)
 {
-        if (is_plain(pool, bytes) && likely(acquire_hot(pool, cache_for(pool, pool->slot), bytes, ret_buffer)))
+        if (likely(acquire_plain(pool, bytes, ret_buffer)))
                 return LIDO_OK;
-        return acquire_slow(pool, bytes, pool->options.acquire_timeout_ms, ret_buffer, site);
+        return acquire_slow(pool, bytes, ret_buffer, site, pool->options.acquire_timeout_ms);
 }
 
 int lido_buffer_timed_acquire(struct lido_buffer_pool *pool, size_t bytes, int64_t timeout_ms, void **ret_buffer)
@@ -276,9 +294,9 @@ int lido_buffer_timed_acquire(struct lido_buffer_pool *pool, size_t bytes, int64
                 return LIDO_EINVAL;
         if (timeout_ms == LIDO_TIMEOUT_DEFAULT)
                 timeout_ms = pool->options.acquire_timeout_ms;
-        if (is_plain(pool, bytes) && likely(acquire_hot(pool, cache_for(pool, pool->slot), bytes, ret_buffer)))
+        if (likely(acquire_plain(pool, bytes, ret_buffer)))
                 return LIDO_OK;
-        return acquire_slow(pool, bytes, timeout_ms, ret_buffer, "?");
+        return acquire_slow(pool, bytes, ret_buffer, "?", timeout_ms);
 }
 
 int lido_buffer_cache_acquire(struct lido_buffer_cache *cache, size_t bytes, void **ret_buffer)
@@ -290,7 +308,7 @@ int lido_buffer_cache_acquire(struct lido_buffer_cache *cache, size_t bytes, voi
 
         if (!pool || bytes == 0 || bytes > SIZE_MAX / 2)
                 return LIDO_EINVAL;
-        if (is_plain(pool, bytes) && likely(acquire_hot(pool, cache, bytes, ret_buffer)))
+        if (is_plain(pool, bytes) && cache_enter(cache, pool) && acquire_hot(pool, cache, bytes, ret_buffer))
                 return LIDO_OK;
         if (pool->epoch == fork_epoch && load_relaxed(&cache->open) != pool && load_relaxed(&pool->attention) == 0)
                 cache_reopen(cache, pool);
@@ -425,7 +443,7 @@ static buffer_cold int release_checked(struct span *span, void *buffer, const ch
 
 /* ---- release ---- */
 
-/* Hot. Returns: false when the shelf is full, shut, or not there.
+/* Hot. The owner is inside. Returns: false when the shelf is full.
  *
  * What is read of the span is only compared with what the cache was last used for: a branch that is predicted, and not a chain of
  * six loads that the next acquire would wait for (10 ns to 5 ns a pair). The fields are stored one by one, because a struct
@@ -435,10 +453,8 @@ static inline always_inline bool release_hot(struct span *span, struct lido_buff
 {
         struct shelf *shelf;
         struct entry *top;
-        uint32_t guess;
+        size_t guess;
 
-        if (unlikely(!cache_enter(cache, span->pool)))
-                return false;
         guess = cache->last_shelf;
         if (unlikely(guess != span->shelf))
                 cache->last_shelf = guess = span->shelf;
@@ -460,6 +476,7 @@ static inline always_inline bool release_hot(struct span *span, struct lido_buff
 buffer_hot int lido_buffer_release_at(void *buffer, const char *site)
 {
         struct span *span = span_of(buffer);
+        struct lido_buffer_cache *cache;
         uint8_t seen = STATE_LENT;
         uint64_t i;
 
@@ -470,7 +487,8 @@ buffer_hot int lido_buffer_release_at(void *buffer, const char *site)
                 return release_checked(span, buffer, site);
         if (unlikely(!cas_acq_rel(&span->state[i], &seen, STATE_CACHED)))
                 return misuse(span, buffer, site);
-        if (likely(release_hot(span, cache_for(span->pool, span->slot), buffer, &span->state[i])))
+        cache = enter_own(span->pool);
+        if (likely(cache != NULL) && likely(release_hot(span, cache, buffer, &span->state[i])))
                 return LIDO_OK;
         return release_slow(span, NULL, buffer, &span->state[i]);
 }
@@ -492,7 +510,7 @@ int lido_buffer_cache_release(struct lido_buffer_cache *cache, void *buffer)
                 return lido_buffer_release_at(buffer, "cache handle");
         if (!cas_acq_rel(&span->state[i], &seen, STATE_CACHED))
                 return misuse(span, buffer, "cache handle");
-        if (likely(release_hot(span, cache, buffer, &span->state[i])))
+        if (cache_enter(cache, pool) && release_hot(span, cache, buffer, &span->state[i]))
                 return LIDO_OK;
         if (pool->epoch == fork_epoch && load_relaxed(&cache->open) != pool && load_relaxed(&pool->attention) == 0)
                 cache_reopen(cache, pool);

@@ -215,6 +215,7 @@ int lido_buffer_pool_open(struct lido_buffer_pool **ret_pool, const struct lido_
         if (rc == LIDO_OK)
                 rc = debug_init(pool);
         pool->plain = pool->checks ? 0 : pool->largest;
+        pool->only_shelf = pool->only_bytes ? SHELF_OFFSET(0) : 0;
         if (rc != LIDO_OK) {
                 mem_free(pool);
                 return rc;

@@ -73,7 +73,7 @@ struct span {
         uint32_t reciprocal; /* 2^32 / bytes, rounded up; 1 for a single buffer */
         uint32_t plain;      /* count; 0: pool->checks ask for more than an entry on release */
         struct lido_buffer_pool *pool;
-        uint32_t shelf;   /* its offset in a cache */
+        size_t shelf;     /* its offset in a cache */
         uint32_t count;   /* of buffers */
         uint32_t flags;   /* SPAN_... */
         uint8_t class_index; /* CLASS_HUGE: none */
@@ -132,7 +132,7 @@ struct shelf_more { /* what the slow paths keep of a shelf */
 struct lido_buffer_cache {
         _Atomic(struct lido_buffer_pool *) open; /* == pool: the owner may use the shelves; NULL: shut. See cache.h */
         _Atomic uint32_t busy;                   /* the owner is inside */
-        uint32_t last_shelf;                     /* owner only: offset of the shelf of the last release */
+        size_t last_shelf;                       /* owner only: offset of the shelf of the last release */
         _Atomic(struct lido_buffer_pool *) pool; /* written under registry lock; NULL: the pool is gone */
         struct shelf_more *more;                 /* constant */
         struct lido_buffer_cache *next;          /* owner only: the thread's list */
@@ -145,9 +145,9 @@ struct lido_buffer_cache {
 };
 
 #define SHELF_OFFSET(class_index) \
-        ((uint32_t)(offsetof(struct lido_buffer_cache, shelves) + (class_index) * sizeof(struct shelf)))
+        (offsetof(struct lido_buffer_cache, shelves) + (size_t)(class_index) * sizeof(struct shelf))
 
-static inline struct shelf *shelf_at(struct lido_buffer_cache *cache, uint32_t offset)
+static inline struct shelf *shelf_at(struct lido_buffer_cache *cache, size_t offset)
 {
         return (struct shelf *)(void *)((char *)cache + offset);
 }
@@ -167,6 +167,7 @@ static inline uint32_t shelf_limit(const struct shelf *shelf)
 struct lido_buffer_pool {
         /* read by every call; set in open, then constant */
         size_t plain;      /* sizes up to this one need no more than to move an entry; 0: none does, there are checks */
+        size_t only_shelf; /* offset of the shelf of the one class; 0: many */
         size_t only_bytes; /* of the one class; 0: many */
         uint32_t slot;
         uint32_t class_count;
