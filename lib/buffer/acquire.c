@@ -1,8 +1,8 @@
 /* The calls that borrowers make. What must be fast stands first, and each of these touches: the pool's first lines (constant), a
- * thread-local pointer, the cache's first line, one shelf, its top slot, one state byte. The slow half is out of line.
+ * thread-local pointer, the cache's first line, one rack, its top slot, one state byte. The slow half is out of line.
  *
  * A release first wins the state byte, LENT -> CACHED by compare-and-swap; who loses is told, and has changed nothing. Only the
- * winner makes an entry of the buffer, so no buffer is ever on two shelves. That one compare-and-swap is what exactness costs:
+ * winner makes an entry of the buffer, so no buffer is ever on two racks. That one compare-and-swap is what exactness costs:
  * 2.6 ns of some 6 (lib/buffer/README.md).
  */
 #include "buffer/acquire.h"
@@ -17,12 +17,12 @@
 #include "buffer/depot.h"
 #include "buffer/guard.h"
 #include "buffer/huge.h"
-#include "buffer/keeper.h"
+#include "buffer/decay.h"
 #include "buffer/pool.h"
 #include "buffer/span.h"
-#include "buffer/wait.h"
+#include "buffer/line.h"
 
-#define REFILL_MAX (SHELF_MAX / 2)
+#define REFILL_MAX (RACK_MAX / 2)
 #define MISSES_TO_GROW 2
 
 /* ---- the slow half of acquire ---- */
@@ -62,76 +62,76 @@ static int refuse(const struct lido_buffer_pool *pool, uint32_t class_index, siz
         return pool->sizes[class_index] > pool->max_bytes ? LIDO_EINVAL : LIDO_OK;
 }
 
-/* A shelf that makes many trips may hold more, within the cache's budget. Owner, inside. */
+/* A rack that makes many trips may hold more, within the cache's budget. Owner, inside. */
 static void maybe_grow(struct lido_buffer_pool *pool, struct lido_buffer_cache *cache, uint32_t c)
 {
         const struct buffer_class *class = &pool->classes[c];
-        struct shelf *shelf = &cache->shelves[c];
-        uint32_t limit = shelf_limit(shelf), higher = limit == 0 ? 1 : limit * 2;
+        struct rack *rack = &cache->racks[c];
+        uint32_t limit = rack_limit(rack), higher = limit == 0 ? 1 : limit * 2;
         size_t more;
 
-        if (++cache->more[c].misses < MISSES_TO_GROW || limit >= class->shelf_cap)
+        if (++cache->more[c].misses < MISSES_TO_GROW || limit >= class->rack_cap)
                 return;
         cache->more[c].misses = 0;
-        if (higher > class->shelf_cap)
-                higher = class->shelf_cap;
+        if (higher > class->rack_cap)
+                higher = class->rack_cap;
         more = (higher - limit) * class->bytes;
         if (cache->extra + more > pool->options.cache_bytes)
                 return;
         cache->extra += more;
-        shelf->end = shelf->base + higher;
+        rack->end = rack->base + higher;
 }
 
-/* Put what was fetched too much on the shelf, the warmest on top. Returns: how many had no room there. */
+/* Put what was fetched too much on the rack, the warmest on top. Returns: how many had no room there. */
 static uint32_t stock(struct lido_buffer_cache *cache, struct lido_buffer_pool *pool, uint32_t class_index,
                       const struct entry *entries, uint32_t count)
 {
-        struct shelf *shelf = &cache->shelves[class_index];
+        struct rack *rack = &cache->racks[class_index];
         uint32_t fit;
 
         if (!cache_enter_checked(cache, pool))
                 return count;
-        fit = (uint32_t)(shelf->end - shelf->top);
+        fit = (uint32_t)(rack->end - rack->top);
         if (fit > count)
                 fit = count;
-        memcpy(shelf->top, entries + (count - fit), fit * sizeof *entries);
-        shelf->top += fit;
+        memcpy(rack->top, entries + (count - fit), fit * sizeof *entries);
+        rack->top += fit;
         cache_leave(cache);
         return count - fit;
 }
 
-/* How many to fetch at once: half a shelf, so that neither a taker nor a giver bounces. */
+/* How many to fetch at once: half a rack, so that neither a taker nor a giver bounces. */
 static uint32_t refill_count(struct lido_buffer_cache *cache, struct lido_buffer_pool *pool, uint32_t class_index)
 {
         uint32_t count = 1;
 
         if (cache_enter_checked(cache, pool)) {
                 maybe_grow(pool, cache, class_index);
-                count = shelf_limit(&cache->shelves[class_index]) / 2;
+                count = rack_limit(&cache->racks[class_index]) / 2;
                 cache_leave(cache);
         }
         return count < 1 ? 1 : count > REFILL_MAX ? REFILL_MAX : count;
 }
 
 /* Owner, inside. */
-static inline void count_acquired(struct shelf *shelf, uint32_t count)
+static inline void count_acquired(struct rack *rack, uint32_t count)
 {
-        store_relaxed(&shelf->acquired, load_relaxed(&shelf->acquired) + count);
+        store_relaxed(&rack->acquired, load_relaxed(&rack->acquired) + count);
 }
 
-/* Take one off the shelf, if there is one. */
+/* Take one off the rack, if there is one. */
 static bool pop(struct lido_buffer_cache *cache, struct lido_buffer_pool *pool, uint32_t class_index,
                 struct entry *ret_entry)
 {
-        struct shelf *shelf = &cache->shelves[class_index];
+        struct rack *rack = &cache->racks[class_index];
         bool got;
 
         if (!cache_enter_checked(cache, pool))
                 return false;
-        got = shelf->top != shelf->base;
+        got = rack->top != rack->base;
         if (got) {
-                *ret_entry = *--shelf->top;
-                count_acquired(shelf, 1);
+                *ret_entry = *--rack->top;
+                count_acquired(rack, 1);
         }
         cache_leave(cache);
         return got;
@@ -150,7 +150,7 @@ static int entry_through(struct lido_buffer_pool *pool, struct lido_buffer_cache
                 cache = NULL;
         if (cache && pop(cache, pool, class_index, ret_entry))
                 return LIDO_OK;
-        if (wait_is_line(pool))
+        if (line_exists(pool))
                 return LIDO_EEXHAUSTED;
         if (cache)
                 count = refill_count(cache, pool, class_index);
@@ -162,13 +162,13 @@ static int entry_through(struct lido_buffer_pool *pool, struct lido_buffer_cache
                 left = stock(cache, pool, class_index, entries, (uint32_t)rc - 1);
                 if (left > 0) {
                         depot_put(pool, class_index, entries, left);
-                        wait_look_again(pool);
+                        line_look_again(pool);
                 }
         }
         if (class_index == CLASS_HUGE)
                 add_relaxed(&pool->huge_acquired, 1);
         else if (cache)
-                count_acquired(&cache->shelves[class_index], 1);
+                count_acquired(&cache->racks[class_index], 1);
         if (class_index == CLASS_HUGE || !cache)
                 add_relaxed(&pool->acquired_directly, 1);
         return LIDO_OK;
@@ -204,7 +204,7 @@ static buffer_cold int acquire_slow(struct lido_buffer_pool *pool, size_t bytes,
         class_index = acquire_class(pool, bytes);
         rc = acquire_entry(pool, class_index, bytes, &entry);
         if (rc == LIDO_EEXHAUSTED && timeout_ms != 0)
-                rc = wait_for(pool, class_index, bytes, clock_after_ms(clock_now_ns(), timeout_ms), &entry);
+                rc = line_wait(pool, class_index, bytes, clock_after_ms(clock_now_ns(), timeout_ms), &entry);
         if (rc != LIDO_OK)
                 return rc;
         *ret_buffer = acquire_finish(pool, &entry, bytes, site);
@@ -213,27 +213,27 @@ static buffer_cold int acquire_slow(struct lido_buffer_pool *pool, size_t bytes,
 
 /* ---- acquire ---- */
 
-/* Hot: measured by tests/bench/adapters/buffers_lido.h. The owner is inside. Returns: false when the shelf is empty. */
+/* Hot: measured by tests/bench/adapters/buffers_lido.h. The owner is inside. Returns: false when the rack is empty. */
 static inline always_inline bool acquire_hot(struct lido_buffer_pool *pool, struct lido_buffer_cache *cache,
                                              size_t bytes, void **ret_buffer)
 {
-        size_t offset = pool->only_shelf;
-        struct shelf *shelf;
+        size_t offset = pool->only_rack;
+        struct rack *rack;
         struct entry *top;
         state_byte *state;
 
         if (unlikely(offset == 0))
-                offset = SHELF_OFFSET(class_of(pool, bytes));
-        shelf = shelf_at(cache, offset);
-        top = shelf->top;
-        if (unlikely(top == shelf->base)) {
+                offset = RACK_OFFSET(class_of(pool, bytes));
+        rack = rack_at(cache, offset);
+        top = rack->top;
+        if (unlikely(top == rack->base)) {
                 cache_leave(cache);
                 return false;
         }
         state = top[-1].state;
         *ret_buffer = top[-1].buffer;
-        shelf->top = top - 1;
-        count_acquired(shelf, 1);
+        rack->top = top - 1;
+        count_acquired(rack, 1);
         cache_leave(cache);
         store_relaxed(state, STATE_LENT);
         return true;
@@ -321,30 +321,30 @@ int lido_buffer_cache_acquire(struct lido_buffer_cache *cache, size_t bytes, voi
 
 /* ---- the slow half of release ---- */
 
-/* The shelf is full: its coldest half goes to the depot, so that the next releases and the next acquires have room. */
+/* The rack is full: its coldest half goes to the depot, so that the next releases and the next acquires have room. */
 static bool push(struct lido_buffer_pool *pool, struct lido_buffer_cache *cache, uint32_t class_index,
                  const struct entry *entry)
 {
-        struct shelf *shelf = &cache->shelves[class_index];
-        struct entry cold[SHELF_MAX];
+        struct rack *rack = &cache->racks[class_index];
+        struct entry cold[RACK_MAX];
         uint32_t n, k = 0;
 
         if (!cache_enter_checked(cache, pool))
                 return false;
-        if (shelf->top == shelf->end)
+        if (rack->top == rack->end)
                 maybe_grow(pool, cache, class_index);
-        if (shelf->end == shelf->base) {
+        if (rack->end == rack->base) {
                 cache_leave(cache);
                 return false;
         }
-        if (shelf->top == shelf->end) {
-                n = shelf_count(shelf);
+        if (rack->top == rack->end) {
+                n = rack_count(rack);
                 k = (n + 1) / 2;
-                memcpy(cold, shelf->base, k * sizeof *cold);
-                memmove(shelf->base, shelf->base + k, (n - k) * sizeof *cold);
-                shelf->top -= k;
+                memcpy(cold, rack->base, k * sizeof *cold);
+                memmove(rack->base, rack->base + k, (n - k) * sizeof *cold);
+                rack->top -= k;
         }
-        *shelf->top++ = *entry;
+        *rack->top++ = *entry;
         cache_leave(cache);
         if (k > 0)
                 depot_put(pool, class_index, cold, k);
@@ -354,10 +354,10 @@ static bool push(struct lido_buffer_pool *pool, struct lido_buffer_cache *cache,
 /* After something was put down: somebody may have begun to wait, or to close, since it was decided where to. */
 static void settle_down(struct lido_buffer_pool *pool, uint32_t class_index)
 {
-        wait_look_again(pool);
+        line_look_again(pool);
         if (unlikely(load_acquire(&pool->closed)) && class_index != CLASS_HUGE)
                 depot_shed(pool, class_index, UINT32_MAX, 0);
-        keeper_arm(pool);
+        decay_arm(pool);
 }
 
 /* The buffer is CACHED and has no entry yet. The pool may end once its last buffer is down: hold it meanwhile. */
@@ -443,7 +443,7 @@ static buffer_cold int release_checked(struct span *span, void *buffer, const ch
 
 /* ---- release ---- */
 
-/* Hot. The owner is inside. Returns: false when the shelf is full.
+/* Hot. The owner is inside. Returns: false when the rack is full.
  *
  * What is read of the span is only compared with what the cache was last used for: a branch that is predicted, and not a chain of
  * six loads that the next acquire would wait for (10 ns to 5 ns a pair). The fields are stored one by one, because a struct
@@ -451,24 +451,24 @@ static buffer_cold int release_checked(struct span *span, void *buffer, const ch
 static inline always_inline bool release_hot(struct span *span, struct lido_buffer_cache *cache, void *buffer,
                                              state_byte *state)
 {
-        struct shelf *shelf;
+        struct rack *rack;
         struct entry *top;
         size_t guess;
 
-        guess = cache->last_shelf;
-        if (unlikely(guess != span->shelf))
-                cache->last_shelf = guess = span->shelf;
+        guess = cache->last_rack;
+        if (unlikely(guess != span->rack))
+                cache->last_rack = guess = span->rack;
         else
                 opaque(guess);
-        shelf = shelf_at(cache, guess);
-        top = shelf->top;
-        if (unlikely(top == shelf->end)) {
+        rack = rack_at(cache, guess);
+        top = rack->top;
+        if (unlikely(top == rack->end)) {
                 cache_leave(cache);
                 return false;
         }
         top->buffer = buffer;
         top->state = state;
-        shelf->top = top + 1;
+        rack->top = top + 1;
         cache_leave(cache);
         return true;
 }

@@ -1,14 +1,14 @@
-/* Many at once: one visit to the shelf, one trip to the depot, whatever the count. */
+/* Many at once: one visit to the rack, one trip to the depot, whatever the count. */
 #include <string.h>
 
 #include "buffer/acquire.h"
 #include "buffer/cache.h"
 #include "buffer/classes.h"
 #include "buffer/depot.h"
-#include "buffer/keeper.h"
+#include "buffer/decay.h"
 #include "buffer/pool.h"
 #include "buffer/span.h"
-#include "buffer/wait.h"
+#include "buffer/line.h"
 
 #define BATCH 64
 
@@ -22,21 +22,21 @@ static void lend(const struct entry *entries, uint32_t count, void **ret_buffers
         }
 }
 
-/* What the shelf has. Hot: measured by the batch workload. Returns: how many. */
-static uint32_t from_shelf(struct lido_buffer_cache *cache, struct lido_buffer_pool *pool, uint32_t class_index,
+/* What the rack has. Hot: measured by the batch workload. Returns: how many. */
+static uint32_t from_rack(struct lido_buffer_cache *cache, struct lido_buffer_pool *pool, uint32_t class_index,
                            void **ret_buffers, uint32_t count)
 {
-        struct shelf *shelf = &cache->shelves[class_index];
+        struct rack *rack = &cache->racks[class_index];
         uint32_t n;
 
         if (!cache_enter_checked(cache, pool))
                 return 0;
-        n = shelf_count(shelf);
+        n = rack_count(rack);
         if (count > n)
                 count = n;
-        lend(shelf->top - count, count, ret_buffers);
-        shelf->top -= count;
-        store_relaxed(&shelf->acquired, load_relaxed(&shelf->acquired) + count);
+        lend(rack->top - count, count, ret_buffers);
+        rack->top -= count;
+        store_relaxed(&rack->acquired, load_relaxed(&rack->acquired) + count);
         cache_leave(cache);
         return count;
 }
@@ -89,8 +89,8 @@ int lido_buffer_acquire_bulk(struct lido_buffer_pool *pool, size_t bytes, uint32
                 if (unlikely(!cache || load_relaxed(&cache->open) != pool))
                         cache = cache_get(pool);
                 if (likely(cache != NULL))
-                        got = from_shelf(cache, pool, class_index, ret_buffers, count);
-                if (got < count && wait_is_line(pool))
+                        got = from_rack(cache, pool, class_index, ret_buffers, count);
+                if (got < count && line_exists(pool))
                         rc = LIDO_EEXHAUSTED;
                 else if (got < count)
                         got += from_depot(pool, class_index, bytes, ret_buffers + got, count - got, &rc);
@@ -110,22 +110,22 @@ struct batch {
         struct entry entries[BATCH];
 };
 
-/* Put a batch down: on the shelf as far as there is room, the rest in the depot. */
+/* Put a batch down: on the rack as far as there is room, the rest in the depot. */
 static void put_down(struct batch *batch)
 {
         struct lido_buffer_pool *pool = batch->span->pool;
         struct lido_buffer_cache *cache = cache_slots[pool->slot];
-        struct shelf *shelf;
+        struct rack *rack;
         uint32_t fit = 0;
 
         if (likely(cache && cache_enter_checked(cache, pool))) {
-                shelf = shelf_at(cache, batch->span->shelf);
-                fit = (uint32_t)(shelf->end - shelf->top);
+                rack = rack_at(cache, batch->span->rack);
+                fit = (uint32_t)(rack->end - rack->top);
                 if (fit > batch->count)
                         fit = batch->count;
                 if (fit > 0)
-                        memcpy(shelf->top, batch->entries, fit * sizeof *batch->entries);
-                shelf->top += fit;
+                        memcpy(rack->top, batch->entries, fit * sizeof *batch->entries);
+                rack->top += fit;
                 cache_leave(cache);
         }
         if (fit < batch->count)
@@ -155,7 +155,7 @@ int lido_buffer_release_bulk(void *const *buffers, uint32_t count)
                         continue;
                 }
                 if (batch.count == BATCH || (batch.count > 0 && (batch.span->pool != span->pool ||
-                                                                  batch.span->shelf != span->shelf)))
+                                                                  batch.span->rack != span->rack)))
                         put_down(&batch);
                 if (batch.count == 0)
                         batch.span = span;

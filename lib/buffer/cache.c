@@ -3,16 +3,16 @@
 #include <pthread.h>
 #include <string.h>
 
-#include "base/assert.h"
+#include "base/fork.h"
 #include "base/mem.h"
 #include "base/thread.h"
 #include "buffer/depot.h"
-#include "buffer/keeper.h"
+#include "buffer/decay.h"
 #include "buffer/pool.h"
 #include "buffer/span.h"
-#include "buffer/wait.h"
+#include "buffer/line.h"
 
-#define VISIT_BATCH 64 /* as many as a shelf holds */
+#define VISIT_BATCH 64 /* as many as a rack holds */
 
 _Thread_local struct lido_buffer_cache *cache_slots[CACHE_SLOTS] initial_exec;
 struct lido_buffer_cache cache_none;
@@ -64,8 +64,8 @@ static void after_fork_in_child(void)
 
 static void set_up(void)
 {
-        ready = pthread_key_create(&exit_key, thread_exits) == 0 &&
-                pthread_atfork(before_fork, after_fork, after_fork_in_child) == 0;
+        ready = pthread_key_create(&exit_key, thread_exits) == 0;
+        fork_watch(before_fork, after_fork, after_fork_in_child);
 }
 
 bool cache_init_process(void)
@@ -81,27 +81,27 @@ static size_t slots_of(const struct lido_buffer_pool *pool)
         size_t n = 0;
 
         for (uint32_t c = 0; c < pool->class_count; c++)
-                n += pool->classes[c].shelf_cap;
+                n += pool->classes[c].rack_cap;
         return n;
 }
 
 int cache_new(struct lido_buffer_pool *pool, bool handle, struct lido_buffer_cache **ret_cache)
 {
-        size_t shelves = (pool->class_count + 1) * sizeof(struct shelf), slots = slots_of(pool) * sizeof(struct entry);
-        size_t more = pool->class_count * sizeof(struct shelf_more);
-        struct lido_buffer_cache *cache = mem_zalloc_aligned(64, sizeof *cache + shelves + slots + more);
+        size_t racks = (pool->class_count + 1) * sizeof(struct rack), slots = slots_of(pool) * sizeof(struct entry);
+        size_t more = pool->class_count * sizeof(struct rack_more);
+        struct lido_buffer_cache *cache = mem_zalloc_aligned(64, sizeof *cache + racks + slots + more);
         struct entry *base;
 
         if (!cache)
                 return LIDO_ENOMEM;
-        base = (struct entry *)(void *)((char *)cache->shelves + shelves);
-        cache->more = (struct shelf_more *)(void *)((char *)base + slots);
+        base = (struct entry *)(void *)((char *)cache->racks + racks);
+        cache->more = (struct rack_more *)(void *)((char *)base + slots);
         for (uint32_t c = 0; c < pool->class_count; c++) {
-                struct shelf *shelf = &cache->shelves[c];
+                struct rack *rack = &cache->racks[c];
 
-                shelf->base = shelf->top = base;
-                shelf->end = base + pool->classes[c].shelf_base;
-                base += pool->classes[c].shelf_cap;
+                rack->base = rack->top = base;
+                rack->end = base + pool->classes[c].rack_base;
+                base += pool->classes[c].rack_cap;
         }
         cache->handle = handle;
         cache->drained = 1;
@@ -122,7 +122,7 @@ void cache_reopen(struct lido_buffer_cache *cache, struct lido_buffer_pool *pool
                 store_release(&cache->open, pool);
         }
         mutex_unlock(&registry);
-        keeper_arm(pool);
+        decay_arm(pool);
 }
 
 /* Take a dead cache out of the thread's list. */
@@ -171,25 +171,25 @@ struct lido_buffer_cache *cache_get(struct lido_buffer_pool *pool)
 
 /* ---- visits ---- */
 
-/* Take one shelf's entries. Returns: how many. The cache is shut and not busy, or the caller's own. */
-static uint32_t empty_shelf(struct shelf *shelf, struct entry *entries)
+/* Take one rack's entries. Returns: how many. The cache is shut and not busy, or the caller's own. */
+static uint32_t empty_rack(struct rack *rack, struct entry *entries)
 {
-        uint32_t n = shelf_count(shelf);
+        uint32_t n = rack_count(rack);
 
         if (n)
-                memcpy(entries, shelf->base, n * sizeof *entries);
-        shelf->top = shelf->base;
+                memcpy(entries, rack->base, n * sizeof *entries);
+        rack->top = rack->base;
         return n;
 }
 
-static void shrink_shelf(struct lido_buffer_cache *cache, uint32_t c, const struct buffer_class *class)
+static void shrink_rack(struct lido_buffer_cache *cache, uint32_t c, const struct buffer_class *class)
 {
-        struct shelf *shelf = &cache->shelves[c];
-        uint32_t limit = shelf_limit(shelf);
+        struct rack *rack = &cache->racks[c];
+        uint32_t limit = rack_limit(rack);
 
-        if (limit > class->shelf_base)
-                cache->extra -= (limit - class->shelf_base) * class->bytes;
-        shelf->end = shelf->base + class->shelf_base;
+        if (limit > class->rack_base)
+                cache->extra -= (limit - class->rack_base) * class->bytes;
+        rack->end = rack->base + class->rack_base;
         cache->more[c].misses = 0;
 }
 
@@ -206,22 +206,22 @@ void cache_end(struct lido_buffer_cache *cache)
                 store_relaxed(&cache->open, NULL);
                 if (!pool || c == pool->class_count)
                         break;
-                n = empty_shelf(&cache->shelves[c], entries);
+                n = empty_rack(&cache->racks[c], entries);
                 if (n > 0)
                         add_relaxed(&pool->refs, 1);
                 mutex_unlock(&registry);
                 if (n > 0) {
                         depot_put(pool, c, entries, n);
-                        wait_look_again(pool);
+                        line_look_again(pool);
                         if (load_acquire(&pool->closed))
                                 depot_shed(pool, c, UINT32_MAX, 0);
-                        keeper_arm(pool);
+                        decay_arm(pool);
                         pool_unref(pool);
                 }
         }
         if (pool) {
                 for (uint32_t c = 0; c < pool->class_count; c++)
-                        add_relaxed(&pool->acquired_directly, load_relaxed(&cache->shelves[c].acquired));
+                        add_relaxed(&pool->acquired_directly, load_relaxed(&cache->racks[c].acquired));
                 list_unlink(&cache->link);
                 pool->cache_count--;
         }
@@ -290,7 +290,7 @@ size_t cache_collect_all(struct lido_buffer_pool *pool)
         mutex_lock(&registry);
         while ((cache = next_locked(pool, pass)) != NULL) {
                 for (c = 0, n = 0; c < pool->class_count && n == 0; c++)
-                        n = empty_shelf(&cache->shelves[c], entries);
+                        n = empty_rack(&cache->racks[c], entries);
                 if (n == 0) {
                         cache->drained = 1;
                         cache->pass = pass;
@@ -305,20 +305,20 @@ size_t cache_collect_all(struct lido_buffer_pool *pool)
         return got;
 }
 
-/* Empty one shelf that was idle. Returns: how many entries, with the class; 0 when none is left to empty. */
+/* Empty one rack that was idle. Returns: how many entries, with the class; 0 when none is left to empty. */
 static uint32_t empty_idle_locked(struct lido_buffer_pool *pool, struct lido_buffer_cache *cache, struct entry *entries,
                                   uint32_t *ret_class) REQUIRES(registry)
 {
         uint32_t count;
 
         for (uint32_t c = 0; c < pool->class_count; c++) {
-                struct shelf *shelf = &cache->shelves[c];
+                struct rack *rack = &cache->racks[c];
 
-                if (load_relaxed(&shelf->acquired) != cache->more[c].seen || shelf_count(shelf) == 0)
+                if (load_relaxed(&rack->acquired) != cache->more[c].seen || rack_count(rack) == 0)
                         continue;
                 *ret_class = c;
-                count = empty_shelf(shelf, entries);
-                shrink_shelf(cache, c, &pool->classes[c]);
+                count = empty_rack(rack, entries);
+                shrink_rack(cache, c, &pool->classes[c]);
                 return count;
         }
         return 0;
@@ -330,7 +330,7 @@ static bool renew_locked(struct lido_buffer_pool *pool, struct lido_buffer_cache
         bool in_use = false;
 
         for (uint32_t c = 0; c < pool->class_count; c++) {
-                uint64_t acquired = load_relaxed(&cache->shelves[c].acquired);
+                uint64_t acquired = load_relaxed(&cache->racks[c].acquired);
 
                 in_use |= acquired != cache->more[c].seen;
                 cache->more[c].seen = acquired;
@@ -411,7 +411,7 @@ void cache_stats(struct lido_buffer_pool *pool, struct lido_buffer_stats *stats)
 
                 stats->caches++;
                 for (uint32_t c = 0; c < pool->class_count; c++)
-                        stats->acquired += load_relaxed(&cache->shelves[c].acquired);
+                        stats->acquired += load_relaxed(&cache->racks[c].acquired);
         }
         mutex_unlock(&registry);
 }

@@ -2,18 +2,18 @@
  *
  * The owner enters (busy = 1, then reads `open`), moves an entry, and leaves (busy = 0). A visitor (the decay, a trim, somebody
  * who waits at the cap) shuts the cache (open = NULL), runs a heavy fence, waits until it is not busy, and then has the
- * shelves for itself until it, or the owner in its slow path, opens the cache again; both under the registry lock.
+ * racks for itself until it, or the owner in its slow path, opens the cache again; both under the registry lock.
  *
- *      OPEN    open == pool    the owner alone touches the shelves, inside enter and leave
- *      SHUT    open == NULL    once busy was seen 0 after the fence, who holds the registry lock may touch the shelves
- *      DRAINED SHUT, and the shelves are empty
+ *      OPEN    open == pool    the owner alone touches the racks, inside enter and leave
+ *      SHUT    open == NULL    once busy was seen 0 after the fence, who holds the registry lock may touch the racks
+ *      DRAINED SHUT, and the racks are empty
  *
  *      OPEN -> SHUT           cache_visit, cache_end (registry lock)
  *      SHUT -> DRAINED        cache_visit
  *      SHUT, DRAINED -> OPEN  cache_get in its owner's slow path, and cache_visit for one that is in use (registry lock); never
  *                             while pool->attention > 0, so that nothing is hidden from those who wait
  *
- * Nearly missed: the owner may be inside when it is shut. Its entry then lands on the shelf, and the visitor sees it, because it waits for
+ * Nearly missed: the owner may be inside when it is shut. Its entry then lands on the rack, and the visitor sees it, because it waits for
  * busy == 0. The owner may also be on its way to the depot with a batch in its hands: it looks at `attention` after it has put the
  * batch down, and serves those who wait.
  */
@@ -35,7 +35,7 @@ extern struct lido_buffer_cache cache_none __attribute__((visibility("hidden")))
 /* Counted up in each child of fork. */
 extern uint32_t fork_epoch __attribute__((visibility("hidden")));
 
-/* Hot. Returns: true when the owner may use the shelves, until cache_leave. */
+/* Hot. Returns: true when the owner may use the racks, until cache_leave. */
 static inline bool cache_enter(struct lido_buffer_cache *cache, const struct lido_buffer_pool *pool)
 {
         store_relaxed(&cache->busy, 1);
@@ -79,7 +79,7 @@ void cache_end(struct lido_buffer_cache *cache);
 /* Empty every cache into the depots and leave it shut; waits for owners that are inside. Returns: buffers. No lock held. */
 size_t cache_collect_all(struct lido_buffer_pool *pool);
 
-/* Empty the shelves that were not used since the last call; a cache without use at all stays shut. *ret_left becomes
+/* Empty the racks that were not used since the last call; a cache without use at all stays shut. *ret_left becomes
  * true when anything stays cached. No lock held. */
 void cache_tick(struct lido_buffer_pool *pool, bool *ret_left);
 

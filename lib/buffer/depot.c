@@ -6,7 +6,7 @@
 #include "buffer/cache.h"
 #include "buffer/huge.h"
 #include "buffer/span.h"
-#include "buffer/wait.h"
+#include "buffer/line.h"
 
 /* ---- constructed state ---- */
 

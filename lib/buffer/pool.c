@@ -15,10 +15,10 @@
 #include "buffer/depot.h"
 #include "buffer/guard.h"
 #include "buffer/huge.h"
-#include "buffer/keeper.h"
+#include "buffer/decay.h"
 #include "buffer/os.h"
 #include "buffer/span.h"
-#include "buffer/wait.h"
+#include "buffer/line.h"
 
 #define FLAGS_ALL 0x1ffu
 #define ALIGNMENT_MAX ((size_t)2 << 20)
@@ -148,8 +148,8 @@ static void class_init(struct lido_buffer_pool *pool, struct buffer_class *class
         class->span_count = bytes > SINGLE_FROM && !(pool->flags & LIDO_BUFFER_HUGE_PAGES) ? 1 : clamp(span / bytes, 1, UINT32_MAX);
         if (pool->options.mode == LIDO_BUFFER_MODE_RESERVE)
                 class->span_count = 1; /* so that each release gives its memory back */
-        class->shelf_base = clamp(SHELF_BYTES / bytes, 0, SHELF_MAX);
-        class->shelf_cap = clamp(pool->options.cache_bytes / bytes, class->shelf_base ? class->shelf_base : 1, SHELF_MAX);
+        class->rack_base = clamp(RACK_BYTES / bytes, 0, RACK_MAX);
+        class->rack_cap = clamp(pool->options.cache_bytes / bytes, class->rack_base ? class->rack_base : 1, RACK_MAX);
         for (int f = 0; f < FULLNESS; f++)
                 list_init(&class->spans[f]);
         list_init(&class->all);
@@ -215,7 +215,7 @@ int lido_buffer_pool_open(struct lido_buffer_pool **ret_pool, const struct lido_
         if (rc == LIDO_OK)
                 rc = debug_init(pool);
         pool->plain = pool->checks ? 0 : pool->largest;
-        pool->only_shelf = pool->only_bytes ? SHELF_OFFSET(0) : 0;
+        pool->only_rack = pool->only_bytes ? RACK_OFFSET(0) : 0;
         if (rc != LIDO_OK) {
                 mem_free(pool);
                 return rc;
@@ -229,7 +229,7 @@ int lido_buffer_pool_open(struct lido_buffer_pool **ret_pool, const struct lido_
         list_init(&pool->huge_all);
         list_init(&pool->waiters);
         list_init(&pool->guarded);
-        keeper_init(pool);
+        decay_init(pool);
         rc = classes_open(pool);
         if (rc == LIDO_OK && o.reserve && !(pool->reserve = mem_zalloc(o.reserve * sizeof *pool->reserve)))
                 rc = LIDO_ENOMEM;
@@ -262,7 +262,7 @@ int lido_buffer_pool_populate(struct lido_buffer_pool *pool, void *memory, size_
         mutex_lock(&class->lock);
         span_link_locked(class, span);
         mutex_unlock(&class->lock);
-        wait_look_again(pool);
+        line_look_again(pool);
         return LIDO_OK;
 }
 
@@ -287,7 +287,7 @@ static void flush(struct lido_buffer_pool *pool)
                                 depot_give_back(pool, 0, &e, 1);
                 } while (more);
         }
-        keeper_trim(pool);
+        decay_trim(pool);
 }
 
 int lido_buffer_pool_close(struct lido_buffer_pool *pool)
@@ -301,10 +301,10 @@ int lido_buffer_pool_close(struct lido_buffer_pool *pool)
         if (!cas_acq_rel(&pool->closed, &seen, 1))
                 return LIDO_OK;
         attention_raise(pool);
-        wait_fail_all(pool, LIDO_ECLOSED);
+        line_fail_all(pool, LIDO_ECLOSED);
         if (pool->classes)
                 flush(pool);
-        keeper_stop(pool);
+        decay_stop(pool);
         return LIDO_OK;
 }
 
@@ -340,7 +340,7 @@ int lido_buffer_pool_trim(struct lido_buffer_pool *pool, size_t *ret_bytes)
                 return LIDO_EINVAL;
         if (pool->epoch != fork_epoch)
                 return LIDO_EFORKED;
-        bytes = keeper_trim(pool);
+        bytes = decay_trim(pool);
         if (ret_bytes)
                 *ret_bytes = bytes;
         return LIDO_OK;
@@ -352,7 +352,7 @@ int lido_buffer_pool_upkeep(struct lido_buffer_pool *pool)
                 return LIDO_EINVAL;
         if (pool->epoch != fork_epoch)
                 return LIDO_EFORKED;
-        return keeper_tick(pool);
+        return decay_tick(pool);
 }
 
 size_t lido_buffer_class_bytes(const struct lido_buffer_pool *pool, uint32_t index)

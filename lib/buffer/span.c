@@ -182,7 +182,7 @@ static struct span *set_up(struct lido_buffer_pool *pool, uint32_t class_index, 
         span->plain = pool->checks ? 0 : count;
         span->flags = 0;
         span->class_index = (uint8_t)class_index;
-        span->shelf = SHELF_OFFSET(class_index == CLASS_HUGE ? pool->class_count : class_index);
+        span->rack = RACK_OFFSET(class_index == CLASS_HUGE ? pool->class_count : class_index);
         span->slot = (uint8_t)pool->slot;
         list_init(&span->link);
         list_init(&span->member);

@@ -3,7 +3,7 @@
  *      thread cache --refill, flush--> depot of a class --carve, give back--> spans --map, unmap, purge--> source
  *
  * entry   a free buffer and where its state stands
- * shelf   the entries of one class in one cache: a stack, used by the owner of the cache alone
+ * rack   the entries of one class in one cache: a stack, used by the owner of the cache alone
  * depot   the entries of one class that no cache has: a stack under the class's lock, the coldest at the bottom
  * span    a region of memory, cut into buffers of one size; above 16 KiB one buffer; its states stand beside, not inside
  *
@@ -18,7 +18,7 @@
  *      KEPT -----> CLEAN    span_purge, on a span that is out of the lists
  *      any free -> NONE     the span ends
  *
- * Invariants. (1) A buffer has at most one entry, and has one exactly while it is CACHED. (2) An entry is in one place: a shelf,
+ * Invariants. (1) A buffer has at most one entry, and has one exactly while it is CACHED. (2) An entry is in one place: a rack,
  * a depot, a reserve, a waiter's gift, or a local variable. (3) span->free == its buffers in KEPT or CLEAN. (4) A span with
  * a buffer in LENT or CACHED is not destroyed. (5) pool->mapped_bytes is the sum over its spans of count * bytes, and
  * at most max_bytes. buffers_check() in tests/buffer asserts them when the pool is at rest.
@@ -39,8 +39,8 @@
 #define CLASSES_MAX 192
 #define CLASS_HUGE 255 /* of a buffer above the classes */
 #define DEPOT_MAX 4096 /* entries of a depot; what is more goes back to its span */
-#define SHELF_MAX 64   /* entries of a shelf */
-#define SHELF_BYTES ((size_t)32768) /* that a class may always have in a cache; PEERS: 128 KiB leave 20 MiB stranded */
+#define RACK_MAX 64   /* entries of a rack */
+#define RACK_BYTES ((size_t)32768) /* that a class may always have in a cache; PEERS: 128 KiB leave 20 MiB stranded */
 #define SINGLE_FROM ((size_t)16384) /* above, a span holds one buffer: map and unmap are cheap against its page faults */
 #define SPAN_BYTES ((size_t)65536)
 #define SPAN_BYTES_LARGE ((size_t)131072) /* of classes above 8 KiB, so that a span holds at least 8 */
@@ -73,7 +73,7 @@ struct span {
         uint32_t reciprocal; /* 2^32 / bytes, rounded up; 1 for a single buffer */
         uint32_t plain;      /* count; 0: pool->checks ask for more than an entry on release */
         struct lido_buffer_pool *pool;
-        size_t shelf;     /* its offset in a cache */
+        size_t rack;     /* its offset in a cache */
         uint32_t count;   /* of buffers */
         uint32_t flags;   /* SPAN_... */
         uint8_t class_index; /* CLASS_HUGE: none */
@@ -102,8 +102,8 @@ struct buffer_class {
         struct mutex lock;
         size_t bytes;          /* set in open, then constant */
         uint32_t span_count;   /* buffers in a span; constant */
-        uint32_t shelf_base;   /* entries a cache may always have; constant */
-        uint32_t shelf_cap;    /* entries it may grow to; constant */
+        uint32_t rack_base;   /* entries a cache may always have; constant */
+        uint32_t rack_cap;    /* entries it may grow to; constant */
         struct entry *entries; /* guarded by lock, as all below */
         uint32_t count;
         uint32_t low;  /* least count since the last tick: what nobody needed */
@@ -116,50 +116,50 @@ struct buffer_class {
 
 /* ---- cache ---- */
 
-struct shelf { /* 32 bytes; every field is the owner's, inside, or a visitor's */
+struct rack { /* 32 bytes; every field is the owner's, inside, or a visitor's */
         struct entry *top;  /* where the next one goes; base == top: empty */
         struct entry *base; /* constant */
         struct entry *end;  /* base + limit; top == end: full */
         _Atomic uint64_t acquired; /* read by others */
 };
 
-struct shelf_more { /* what the slow paths keep of a shelf */
+struct rack_more { /* what the slow paths keep of a rack */
         uint32_t misses; /* owner, inside: trips to the depot since it grew */
         uint32_t spare;
         uint64_t seen;   /* registry lock: acquired at the last tick */
 };
 
 struct lido_buffer_cache {
-        _Atomic(struct lido_buffer_pool *) open; /* == pool: the owner may use the shelves; NULL: shut. See cache.h */
+        _Atomic(struct lido_buffer_pool *) open; /* == pool: the owner may use the racks; NULL: shut. See cache.h */
         _Atomic uint32_t busy;                   /* the owner is inside */
-        size_t last_shelf;                       /* owner only: offset of the shelf of the last release */
+        size_t last_rack;                       /* owner only: offset of the rack of the last release */
         _Atomic(struct lido_buffer_pool *) pool; /* written under registry lock; NULL: the pool is gone */
-        struct shelf_more *more;                 /* constant */
+        struct rack_more *more;                 /* constant */
         struct lido_buffer_cache *next;          /* owner only: the thread's list */
         struct list link;                        /* registry lock: pool->caches */
         uint64_t pass;                           /* registry lock: visited by this pass */
         uint32_t drained;                        /* registry lock: it is shut, and empty */
         uint32_t handle;                         /* 1: opened by lido_buffer_cache_open; constant */
-        size_t extra;                            /* owner, inside: bytes of limits above shelf_base */
-        struct shelf shelves[] __attribute__((aligned(64))); /* class_count, and one always empty and full, for CLASS_HUGE */
+        size_t extra;                            /* owner, inside: bytes of limits above rack_base */
+        struct rack racks[] __attribute__((aligned(64))); /* class_count, and one always empty and full, for CLASS_HUGE */
 };
 
-#define SHELF_OFFSET(class_index) \
-        (offsetof(struct lido_buffer_cache, shelves) + (size_t)(class_index) * sizeof(struct shelf))
+#define RACK_OFFSET(class_index) \
+        (offsetof(struct lido_buffer_cache, racks) + (size_t)(class_index) * sizeof(struct rack))
 
-static inline struct shelf *shelf_at(struct lido_buffer_cache *cache, size_t offset)
+static inline struct rack *rack_at(struct lido_buffer_cache *cache, size_t offset)
 {
-        return (struct shelf *)(void *)((char *)cache + offset);
+        return (struct rack *)(void *)((char *)cache + offset);
 }
 
-static inline uint32_t shelf_count(const struct shelf *shelf)
+static inline uint32_t rack_count(const struct rack *rack)
 {
-        return (uint32_t)(shelf->top - shelf->base);
+        return (uint32_t)(rack->top - rack->base);
 }
 
-static inline uint32_t shelf_limit(const struct shelf *shelf)
+static inline uint32_t rack_limit(const struct rack *rack)
 {
-        return (uint32_t)(shelf->end - shelf->base);
+        return (uint32_t)(rack->end - rack->base);
 }
 
 /* ---- pool ---- */
@@ -167,7 +167,7 @@ static inline uint32_t shelf_limit(const struct shelf *shelf)
 struct lido_buffer_pool {
         /* read by every call; set in open, then constant */
         size_t plain;      /* sizes up to this one need no more than to move an entry; 0: none does, there are checks */
-        size_t only_shelf; /* offset of the shelf of the one class; 0: many */
+        size_t only_rack; /* offset of the rack of the one class; 0: many */
         size_t only_bytes; /* of the one class; 0: many */
         uint32_t slot;
         uint32_t class_count;
@@ -193,7 +193,7 @@ struct lido_buffer_pool {
         uint32_t cache_count;   /* registry lock */
         uint64_t pass;          /* registry lock */
 
-        _Atomic uint32_t attention; /* > 0: caches stay shut, every release looks for those who wait; see wait.h */
+        _Atomic uint32_t attention; /* > 0: caches stay shut, every release looks for those who wait; see line.h */
         _Atomic uint32_t closed;
         _Atomic uint32_t refs;      /* the user, each span, each call that outlives its buffer, a post on its way */
         _Atomic uint32_t spans;
@@ -226,7 +226,7 @@ struct lido_buffer_pool {
         struct trace *traces; /* guarded by trace_lock */
         _Atomic uint32_t trace_next;
 
-        _Atomic uint32_t armed; /* 1: the keeper's timer is set, or about to be; see keeper.c */
+        _Atomic uint32_t armed; /* 1: the keeper's timer is set, or about to be; see decay.c */
         struct lido_post post;
         struct lido_post stop;
         struct lido_timer timer; /* loop thread */

@@ -1,4 +1,4 @@
-#include "buffer/keeper.h"
+#include "buffer/decay.h"
 
 #include "base/clock.h"
 #include "base/list.h"
@@ -24,7 +24,7 @@ static void tell_source(struct lido_buffer_pool *pool, size_t bytes)
                 pool->source.trimmed(pool->source.context);
 }
 
-bool keeper_tick(struct lido_buffer_pool *pool)
+bool decay_tick(struct lido_buffer_pool *pool)
 {
         size_t bytes = 0;
         bool left = false;
@@ -47,7 +47,7 @@ bool keeper_tick(struct lido_buffer_pool *pool)
         return left;
 }
 
-size_t keeper_trim(struct lido_buffer_pool *pool)
+size_t decay_trim(struct lido_buffer_pool *pool)
 {
         size_t bytes = 0;
 
@@ -95,13 +95,13 @@ static void on_timer(struct lido_timer *timer)
 
         pool->timer_is_set = false;
         if (!load_acquire(&pool->closed)) {
-                if (keeper_tick(pool)) {
+                if (decay_tick(pool)) {
                         set_timer(pool);
                         return;
                 }
                 store_seq_cst(&pool->armed, 0);
                 if (anything_kept(pool))
-                        keeper_arm(pool);
+                        decay_arm(pool);
         }
         pool_unref(pool);
 }
@@ -118,14 +118,14 @@ static void on_stop(struct lido_post *post)
         pool_unref(pool);
 }
 
-void keeper_init(struct lido_buffer_pool *pool)
+void decay_init(struct lido_buffer_pool *pool)
 {
         pool->post.run = on_post;
         pool->stop.run = on_stop;
         pool->timer.run = on_timer;
 }
 
-void keeper_arm_slow(struct lido_buffer_pool *pool)
+void decay_arm_slow(struct lido_buffer_pool *pool)
 {
         uint32_t seen = 0;
 
@@ -135,7 +135,7 @@ void keeper_arm_slow(struct lido_buffer_pool *pool)
         lido_loop_post(pool->loop, &pool->post);
 }
 
-void keeper_stop(struct lido_buffer_pool *pool)
+void decay_stop(struct lido_buffer_pool *pool)
 {
         if (!pool->loop)
                 return;

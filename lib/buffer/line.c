@@ -1,4 +1,4 @@
-#include "buffer/wait.h"
+#include "buffer/line.h"
 
 #include <stddef.h>
 
@@ -6,7 +6,7 @@
 #include "buffer/acquire.h"
 #include "buffer/cache.h"
 #include "buffer/depot.h"
-#include "buffer/keeper.h"
+#include "buffer/decay.h"
 #include "buffer/pool.h"
 
 void attention_raise(struct lido_buffer_pool *pool)
@@ -35,7 +35,7 @@ static void unlink_locked(struct lido_buffer_pool *pool, struct wait *w) REQUIRE
         }
 }
 
-bool wait_is_line(struct lido_buffer_pool *pool)
+bool line_exists(struct lido_buffer_pool *pool)
 {
         bool line;
 
@@ -95,7 +95,7 @@ static bool next_wish(struct lido_buffer_pool *pool, uint32_t *ret_class, size_t
         return w != NULL;
 }
 
-void wait_serve(struct lido_buffer_pool *pool)
+void line_serve(struct lido_buffer_pool *pool)
 {
         uint32_t class_index;
         struct entry entry;
@@ -109,7 +109,7 @@ void wait_serve(struct lido_buffer_pool *pool)
         }
 }
 
-void wait_fail_all(struct lido_buffer_pool *pool, int code)
+void line_fail_all(struct lido_buffer_pool *pool, int code)
 {
         for (;;) {
                 void (*notify)(struct waiter *);
@@ -153,7 +153,7 @@ static int line_up(struct lido_buffer_pool *pool, struct wait *w)
         }
         add_relaxed(&pool->waited, 1);
         attention_raise(pool);
-        wait_serve(pool);
+        line_serve(pool);
         return LIDO_OK;
 }
 
@@ -185,7 +185,7 @@ static int outcome_of(struct lido_buffer_pool *pool, struct wait *w)
         }
 }
 
-int wait_for(struct lido_buffer_pool *pool, uint32_t class_index, size_t bytes, uint64_t deadline_ns,
+int line_wait(struct lido_buffer_pool *pool, uint32_t class_index, size_t bytes, uint64_t deadline_ns,
              struct entry *ret_entry)
 {
         struct wait w = { .class_index = class_index, .bytes = bytes };
@@ -200,7 +200,7 @@ int wait_for(struct lido_buffer_pool *pool, uint32_t class_index, size_t bytes, 
         if (waiter_sleep(&w.waiter, deadline_ns) == WAITER_WAITING)
                 leave(pool, &w, WAITER_TIMED_OUT);
         attention_drop(pool);
-        wait_look_again(pool);
+        line_look_again(pool);
         rc = outcome_of(pool, &w);
         *ret_entry = w.gift;
         return rc;
@@ -242,7 +242,7 @@ static void deliver(struct async *a)
         lido_timer_clear(request->loop, &a->timer);
         if (a->in_line) {
                 attention_drop(pool);
-                wait_look_again(pool);
+                line_look_again(pool);
         }
         rc = outcome_of(pool, &a->wait);
         if (rc == LIDO_OK)
