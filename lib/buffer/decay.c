@@ -132,7 +132,10 @@ void decay_arm_slow(struct lido_buffer_pool *pool)
         if (pool->tick_ms == 0 || load_acquire(&pool->closed) || !cas_acq_rel(&pool->armed, &seen, 1))
                 return;
         add_relaxed(&pool->refs, 1);
-        lido_loop_post(pool->loop, &pool->post);
+        if (lido_loop_is_self(pool->loop))
+                set_timer(pool);
+        else
+                lido_loop_post(pool->loop, &pool->post);
 }
 
 void decay_stop(struct lido_buffer_pool *pool)
@@ -140,5 +143,8 @@ void decay_stop(struct lido_buffer_pool *pool)
         if (!pool->loop)
                 return;
         add_relaxed(&pool->refs, 1);
-        lido_loop_post(pool->loop, &pool->stop);
+        if (lido_loop_is_self(pool->loop))
+                on_stop(&pool->stop);
+        else
+                lido_loop_post(pool->loop, &pool->stop);
 }

@@ -206,9 +206,10 @@ int depot_supply(struct lido_buffer_pool *pool, uint32_t class_index, size_t byt
         return reclaim(pool, CLASS_HUGE, bytes) ? huge_take(pool, bytes, entries) : rc;
 }
 
-int depot_fill_reserve(struct lido_buffer_pool *pool)
+/* The target is set last: until then there is no reserve to fall back on. */
+int depot_fill_reserve(struct lido_buffer_pool *pool, uint32_t target)
 {
-        while (pool->reserve_count < pool->reserve_target) {
+        while (pool->reserve_count < target) {
                 struct entry e;
                 int rc = supply_class(pool, 0, &e, 1);
 
@@ -216,6 +217,7 @@ int depot_fill_reserve(struct lido_buffer_pool *pool)
                         return rc;
                 pool->reserve[pool->reserve_count++] = e;
         }
+        pool->reserve_target = target;
         return LIDO_OK;
 }
 

@@ -25,7 +25,7 @@ int depot_supply(struct lido_buffer_pool *pool, uint32_t class_index, size_t byt
 void depot_return(struct lido_buffer_pool *pool, uint32_t class_index, const struct entry *entry);
 
 /* Fill the reserve at open. Returns: as depot_supply, or LIDO_OK. */
-int depot_fill_reserve(struct lido_buffer_pool *pool);
+int depot_fill_reserve(struct lido_buffer_pool *pool, uint32_t target);
 
 /* Give entries to their spans at once, and end the spans that fall empty. Returns: bytes. */
 size_t depot_give_back(struct lido_buffer_pool *pool, uint32_t class_index, const struct entry *entries, uint32_t count);

@@ -185,7 +185,6 @@ static void take_options(struct lido_buffer_pool *pool, const struct lido_buffer
         pool->tick_ms = o->decay_ms == LIDO_NEVER ? 0 : clock_min((uint64_t)o->decay_ms, UINT32_MAX) / TICKS_OF_DECAY;
         if (o->decay_ms != LIDO_NEVER && pool->tick_ms == 0)
                 pool->tick_ms = 1;
-        pool->reserve_target = o->reserve;
         strncpy(pool->name, o->name ? o->name : "buffer", sizeof pool->name - 1);
         pool->epoch = fork_epoch;
         pool->slot = add_relaxed(&next_slot, 1) % CACHE_SLOTS;
@@ -234,7 +233,7 @@ int lido_buffer_pool_open(struct lido_buffer_pool **ret_pool, const struct lido_
         if (rc == LIDO_OK && o.reserve && !(pool->reserve = mem_zalloc(o.reserve * sizeof *pool->reserve)))
                 rc = LIDO_ENOMEM;
         if (rc == LIDO_OK)
-                rc = depot_fill_reserve(pool);
+                rc = depot_fill_reserve(pool, o.reserve);
         if (rc != LIDO_OK) {
                 lido_buffer_pool_free(pool);
                 return rc == LIDO_EEXHAUSTED ? LIDO_EINVAL : rc;
@@ -273,7 +272,7 @@ static void flush(struct lido_buffer_pool *pool)
 {
         struct buffer_class *class = &pool->classes[0];
 
-        if (pool->reserve_target) {
+        if (pool->reserve) {
                 struct entry e;
                 bool more;
 
