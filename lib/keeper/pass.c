@@ -264,6 +264,8 @@ static void note_idle(struct lido_pool *pool, struct look *look)
                 pool->kept.low_water[0] = idle;
         if (pool->kept.period_ends_ns == 0)
                 pool->kept.period_ends_ns = look->now + piece;
+        if (pool->kept.period_ends_ns > plus(look->now, piece))
+                pool->kept.period_ends_ns = look->now + piece; /* the timeout was shortened */
         if (look->now >= pool->kept.period_ends_ns) {
                 least = pool->kept.low_water[0];
                 for (int i = IDLE_PERIODS - 1; i > 0; i--) {
