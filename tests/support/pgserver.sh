@@ -318,6 +318,8 @@ release_guard()
 {
     exec 9>&-
     ends_within 60 "$guard" || true
+    # A signal to the whole group may have ended the guard before it had a session of its own.
+    remove_server
 }
 
 # ---- the command line -----------------------------------------------------------------------------------------
