@@ -664,6 +664,10 @@ int lido_detach_at(lido_lease lease, void **ret_object, const char *site)
         pool = load_relaxed(&lease.slot->pool);
         if (load_relaxed(&pool->gate) & GATE_FORKED)
                 return LIDO_EFORKED;
+        if (marks & MARK_REVOKED) {
+                op_want_close(pool, lease.slot, lease.generation + GENERATION_ONE, LIDO_CLOSE_DISCARDED);
+                return LIDO_EREVOKED;
+        }
         *ret_object = load_relaxed(&lease.slot->object);
         lease.slot->is_detached = 1;
         op_want_close(pool, lease.slot, lease.generation + GENERATION_ONE, LIDO_CLOSE_DETACHED);
