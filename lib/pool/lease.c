@@ -515,6 +515,13 @@ static void tell_leak_ended(struct lido_pool *pool, struct lido_slot *slot)
         pool_emit(pool, &event);
 }
 
+/* Until the next holder has written itself down, nobody is known to hold the object: a releaser that waits already for the
+ * next one must not be taken for it (is_deadlocked). The caller owns the slot. */
+static void forget_holder(struct lido_slot *slot)
+{
+        store_relaxed(&slot->holder, 0);
+}
+
 static enum lido_verdict verdict_on(struct lido_pool *pool, struct lido_slot *slot)
 {
         struct thread_self *self = thread_self();
@@ -602,6 +609,7 @@ static int release_slow(lido_lease lease, const char *site)
                 return LIDO_EFORKED;
         if (marks & MARK_LEAKED)
                 tell_leak_ended(pool, lease.slot);
+        forget_holder(lease.slot);
         if ((marks & ~MARK_LEAKED) || (gate & (GATE_CLOSED | GATE_ORPHANED)))
                 pool_decide(pool, lease.slot, lease.generation + GENERATION_ONE, marks);
         else
@@ -622,6 +630,7 @@ int lido_release_at(lido_lease lease, const char *site)
         if (load_relaxed(&pool->gate) & GATE_RELEASE_SLOW)
                 return release_slow(lease, site);
         store_relaxed(&lease.slot->released_site, site);
+        forget_holder(lease.slot);
         if (!slot_move(lease.slot, &seen, word_next(seen, SLOT_IDLE)))
                 return release_slow(lease, site);
         gate = load_seq_cst(&pool->gate); /* law 2: pairs with waitq_join and mark_exhausted */
@@ -646,6 +655,7 @@ int lido_discard_at(lido_lease lease, const char *site)
                 return LIDO_EFORKED;
         if (marks & MARK_LEAKED)
                 tell_leak_ended(pool, lease.slot);
+        forget_holder(lease.slot);
         op_want_close(pool, lease.slot, lease.generation + GENERATION_ONE, LIDO_CLOSE_DISCARDED);
         return marks & MARK_REVOKED ? LIDO_EREVOKED : LIDO_OK;
 }
@@ -664,6 +674,11 @@ int lido_detach_at(lido_lease lease, void **ret_object, const char *site)
         pool = load_relaxed(&lease.slot->pool);
         if (load_relaxed(&pool->gate) & GATE_FORKED)
                 return LIDO_EFORKED;
+        forget_holder(lease.slot);
+        if (marks & MARK_REVOKED) {
+                op_want_close(pool, lease.slot, lease.generation + GENERATION_ONE, LIDO_CLOSE_DISCARDED);
+                return LIDO_EREVOKED;
+        }
         *ret_object = load_relaxed(&lease.slot->object);
         lease.slot->is_detached = 1;
         op_want_close(pool, lease.slot, lease.generation + GENERATION_ONE, LIDO_CLOSE_DETACHED);

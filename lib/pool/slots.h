@@ -118,7 +118,7 @@ struct lido_slot {
         _Atomic(const char *) released_site;   /* where it was released last; likewise */
         _Atomic(const char *) tag;             /* on whose behalf; likewise */
         _Atomic uint64_t leases;               /* how often it was lent, ever; likewise */
-        _Atomic uint32_t holder;               /* thread that acquired it last; likewise */
+        _Atomic uint32_t holder;               /* thread that has it; 0: nobody, or not written yet; likewise */
         _Atomic uint32_t index;                /* constant while it belongs to a pool */
 
         /* From here on touched once in a while: upkeep and waiting. */
