@@ -50,6 +50,16 @@ enum lido_pg_reset {
         LIDO_PG_RESET_STRICT = 5    /* and a new random seed; a connection seen to have gone beyond is closed */
 };
 
+/* What an error of the server means for the connection. Append only. */
+enum lido_pg_fate {
+        LIDO_PG_FATE_DEFAULT = 0, /* as lido judges: keep, but for the SQLSTATEs below */
+        LIDO_PG_FATE_KEEP = 1,    /* the statement's own fault */
+        LIDO_PG_FATE_EVICT = 2,   /* close it when it returns: FATAL and PANIC, class 08 (connection), XX001 and XX002 (data
+                                   * corrupted) */
+        LIDO_PG_FATE_SUSPECT = 3, /* check it and every other one of the pool before it is lent again: 57P01 to 57P03 (the
+                                   * server is going down), 25006 (it has become read-only) */
+};
+
 /* How connections are made and kept. Zero means the default in every field. Append only. */
 struct lido_pg_options {
         size_t size;
@@ -71,6 +81,11 @@ struct lido_pg_options {
          * On the thread that uses the connection then: a borrower's, a connector's or the loop's. NULL: dropped. */
         void (*on_notice)(const PGresult *notice, void *notice_context);
         void *notice_context;
+
+        /* Judge an error that a borrower got: the answer is of enum lido_pg_fate. It is called inside libpq, on the borrower's
+         * thread, and must not use the connection. A FATAL is not to be argued with. NULL: as lido judges. */
+        int (*adjudicate)(const char *sqlstate, const PGresult *result, void *adjudicate_context);
+        void *adjudicate_context;
 
         struct lido_error *error; /* lido_pg_pool_open says here what is wrong with the options; may be NULL */
 };

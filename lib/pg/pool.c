@@ -58,8 +58,11 @@ static enum lido_peek on_peek(void *session, void *connectors)
 
 static enum lido_verdict on_verdict(void *session, void *connectors)
 {
-        (void)connectors;
-        return session_verdict(session);
+        enum lido_verdict verdict = session_verdict(session);
+
+        if (((struct pg_session *)session)->is_alarming)
+                connectors_alarm(connectors);
+        return verdict;
 }
 
 static void on_interrupt(void *session, void *connectors)
@@ -130,7 +133,9 @@ int lido_pg_pool_open(struct lido_pool **ret_pool, struct lido_service *service,
                 return LIDO_ENOMEM;
         }
         rc = lido_pool_open(ret_pool, service, &factory, options);
-        if (!had_pool(rc))
+        if (rc == LIDO_OK)
+                connectors_set_pool(factory.context, *ret_pool);
+        else if (!had_pool(rc))
                 connectors_free(factory.context);
         return rc;
 }
