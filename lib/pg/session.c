@@ -221,9 +221,10 @@ static void read_last_words(struct pg_session *session)
                         PQfreemem(notify);
 }
 
-void session_close(struct pg_session *session)
+bool session_close(struct pg_session *session)
 {
         PGconn *conn = session->conn;
+        bool is_alarming;
 
         if (conn) {
                 bool is_at_rest = PQtransactionStatus(conn) == PQTRANS_IDLE;
@@ -239,7 +240,9 @@ void session_close(struct pg_session *session)
                 session->conn = NULL;
                 PQfinish(conn);
         }
+        is_alarming = session->is_alarming;
         session_unref(session);
+        return is_alarming;
 }
 
 PGconn *session_release_conn(struct pg_session *session)

@@ -58,8 +58,9 @@ struct pg_session {
  * there is no descriptor left. */
 int session_new(struct pg_session **ret_session, PGconn *conn, const struct pg_options *options);
 
-/* End the connection, without ever blocking, and drop the pool's share of the session. */
-void session_close(struct pg_session *session);
+/* End the connection, without ever blocking, and drop the pool's share of the session. Returns: is_alarming, after the
+ * server's last words have been read. */
+bool session_close(struct pg_session *session);
 
 /* Give the connection away, with libpq's own hooks, and drop the pool's share of the session. Returns: the PGconn. */
 PGconn *session_release_conn(struct pg_session *session);
