@@ -6,6 +6,7 @@
 #ifndef LIDO_H
 #define LIDO_H
 
+#include "lido/buffer.h"
 #include "lido/error.h"
 #include "lido/events.h"
 #include "lido/loop.h"

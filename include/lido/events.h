@@ -29,6 +29,10 @@ enum lido_event_type {
         LIDO_EVENT_DOWN = 12,       /* opening fails: waiting and backing off */
         LIDO_EVENT_UP = 13,         /* an open succeeded after DOWN */
         LIDO_EVENT_BROKEN = 14,     /* a factory reported an object dead or doubtful */
+        LIDO_EVENT_UNRECOVERABLE = 15, /* opening has failed for give_up_after_ms */
+        LIDO_EVENT_REVOKED = 16,    /* a lease was taken back: site, thread, age */
+        LIDO_EVENT_DEADLOCK = 17,   /* every holder waits for another: site of the one who was refused */
+        LIDO_EVENT_SHED = 18,       /* a waiter was shed (codel_target_ms) */
 };
 #define LIDO_EVENT_ALL UINT64_MAX
 
@@ -44,6 +48,8 @@ enum lido_close_reason {
         LIDO_CLOSE_SURPLUS = 7,   /* max was lowered, or nobody wanted it any more when it was open */
         LIDO_CLOSE_SHUTDOWN = 8,
         LIDO_CLOSE_DETACHED = 9,  /* its borrower kept it */
+        LIDO_CLOSE_ROTATED = 10,  /* lido_pool_rotate, lido_pool_clear */
+        LIDO_CLOSE_REVOKED = 11,
         LIDO_CLOSE_REASONS = 16   /* room in arrays */
 };
 

@@ -44,6 +44,7 @@ struct uv_loop_s;
 #define LIDO_NEVER (-1)           /* a duration that does not end */
 #define LIDO_TIMEOUT_DEFAULT (-2) /* the pool's own acquire_timeout_ms */
 #define LIDO_UNLIMITED UINT32_MAX /* a count without bound */
+#define LIDO_NONE (UINT32_MAX - 1) /* a count of nothing, where 0 would be the default */
 
 /* Structs that may grow begin with their size. `struct lido_pool_options options = LIDO_POOL_OPTIONS_INIT;` sets it
  * and clears the rest, in C and in C++. */
@@ -213,7 +214,8 @@ struct lido_pool_options {
 
         int64_t idle_timeout_ms;   /* an object beyond min and not needed for so long is closed; default 10 min */
         int64_t lifetime_ms;       /* an object lives at most so long; default 30 min */
-        uint32_t lifetime_jitter;  /* up to so many percent of it are taken off, drawn once an object; default 10 */
+        uint32_t lifetime_jitter;  /* up to so many percent of it are taken off, drawn once an object; default 10;
+                                   * LIDO_NONE: no jitter */
         uint32_t max_uses;         /* leases after which an object is closed; default LIDO_UNLIMITED */
         int64_t rest_after_ms;     /* idle for so long: peeked before it is lent; default 1 s */
         int64_t check_after_ms;    /* idle for so long: checked before it is lent; default 30 s */
@@ -231,8 +233,20 @@ struct lido_pool_options {
         int64_t start_timeout_ms; /* default 10 s */
         int64_t leak_after_ms;    /* report a lease held for so long, once; default LIDO_NEVER */
         int nested;               /* enum lido_nested: a thread that waits while it holds a lease of this pool */
+        uint32_t fail_fast;       /* 1: while opening fails and nothing is open, waiters get LIDO_EUNAVAIL at once; default 0 */
         uint32_t open_inline;     /* 1: a borrower that finds none idle calls open itself; the hook must answer
                                    * before it returns and must not block; default 0 */
+
+        uint32_t reserve;         /* objects beyond max, opened when somebody has waited reserve_after_ms, or at once when
+                                   * every holder waits for another; closed when nobody waits; default 0 */
+        int64_t reserve_after_ms; /* default 5 s */
+        int64_t give_up_after_ms; /* opening has failed for so long: LIDO_EVENT_UNRECOVERABLE, once; default 5 min */
+        int64_t reclaim_after_ms; /* a lease held for so long is revoked (lido_revoke); default LIDO_NEVER */
+        int64_t ageing_ms;        /* a waiter of one priority class goes before one of the next higher class that came so
+                                   * much later; default 1 s */
+        int64_t codel_target_ms;   /* shed load when the shortest wait of an interval exceeds this; default LIDO_NEVER:
+                                    * off; 50 is a good value */
+        int64_t codel_interval_ms; /* default 2 s */
 
         /* Called for events in event_mask (lido/events.h), outside any lock. */
         void (*on_event)(const struct lido_event *event, void *event_context);
@@ -240,6 +254,18 @@ struct lido_pool_options {
         uint64_t event_mask; /* default: all but those of each acquire and release */
 };
 #define LIDO_POOL_OPTIONS_INIT LIDO_SIZED(lido_pool_options)
+
+/* Set options from text, `max=32 idle_timeout=10min order=fifo`: names as above without their unit, durations with one of us,
+ * ms, s, min, h, d, or never; counts may be unlimited; separated by spaces, commas or "&". All or nothing.
+ * Threads: any. Blocks: no. Owns: the struct is the caller's. Returns: LIDO_OK; LIDO_EINVAL, and *ret_error (may be NULL) names
+ * the option, the value and the range. */
+LIDO_API int lido_options_parse(struct lido_pool_options *options, const char *text, struct lido_error *ret_error);
+
+/* Write options, defaults filled in, as text that lido_options_parse understands; or a line about each option there is.
+ * Threads: any. Blocks: no. Owns: the buffer is the caller's. Returns: the length of the whole text, even if `size` was too
+ * small for it; the buffer always ends in a NUL. */
+LIDO_API size_t lido_options_print(const struct lido_pool_options *options, char *text, size_t size);
+LIDO_API size_t lido_options_describe(char *text, size_t size);
 
 /* ---- the life of a pool ---------------------------------------------------------------------------------- */
 
@@ -282,6 +308,58 @@ LIDO_API void lido_pool_free(struct lido_pool *pool);
  * LIDO_ECLOSED. */
 LIDO_API int lido_pool_resize(struct lido_pool *pool, uint32_t max);
 
+enum lido_pause { LIDO_PAUSE_HOLD = 0, LIDO_PAUSE_REJECT = 1 };
+
+/* Lend nothing more: HOLD lets borrowers wait in line, REJECT answers LIDO_EPAUSED to them and to those in line. What is lent
+ * stays lent, and may be returned. Pausing again changes the mode.
+ * Threads: any. Blocks: no. Owns: nobody. Returns: LIDO_OK; LIDO_EINVAL; LIDO_EFORKED. */
+LIDO_API int lido_pool_pause(struct lido_pool *pool, int mode);
+
+/* End a pause: those in line are served first. Threads, Blocks, Owns, Returns: as lido_pool_pause. */
+LIDO_API int lido_pool_resume(struct lido_pool *pool);
+
+/* Close idle objects now, until at most `keep` are open or none is idle.
+ * Threads: any. Blocks: no. Owns: nobody. Returns: how many go; LIDO_EINVAL; LIDO_EFORKED. */
+LIDO_API int lido_pool_trim(struct lido_pool *pool, uint32_t keep);
+
+/* Have every object that is open now closed: idle ones at once, lent ones when they return.
+ * Threads: any. Blocks: no. Owns: nobody. Returns: LIDO_OK; LIDO_EINVAL; LIDO_EFORKED. */
+LIDO_API int lido_pool_clear(struct lido_pool *pool);
+
+/* Replace every object that is open now by a new one, spread over `over_ms`: each replacement is opened first, then an old
+ * object goes, so that the pool never has fewer than now, as far as max (and `reserve`) leave room for one more. While
+ * opening fails, the old ones stay.
+ * Threads: any. Blocks: no. Owns: nobody. Returns: LIDO_OK; LIDO_EINVAL; LIDO_EFORKED; LIDO_ECLOSED. */
+LIDO_API int lido_pool_rotate(struct lido_pool *pool, int64_t over_ms);
+
+/* Doubt every object that is open now, after one has shown that the server went away, say: each is checked before it is lent
+ * again, by the keeper a few at a time or when a borrower comes upon it.
+ * Threads, Blocks, Owns, Returns: as lido_pool_clear. */
+LIDO_API int lido_pool_suspect(struct lido_pool *pool);
+
+/* Give the pool an object that was opened elsewhere; it must be of the factory's making.
+ * Threads: any. Blocks: no. Owns: the object is the pool's, on LIDO_OK only. Returns: LIDO_OK; LIDO_EEXHAUSTED when there is no
+ * room; LIDO_ECLOSED; LIDO_EINVAL; LIDO_EFORKED. */
+LIDO_API int lido_pool_adopt(struct lido_pool *pool, void *object);
+
+/* Put other options into force, as a whole: all are checked before any counts. Objects and waiters stay; limits and times
+ * apply from now on. What cannot change at run time must be as it is: name, start, open_inline.
+ * Threads: any. Blocks: no. Owns: nobody. Returns: LIDO_OK; LIDO_EINVAL and what is wrong in *ret_error (may be NULL), and
+ * then nothing has changed; LIDO_E2NEW; LIDO_ENOMEM; LIDO_ECLOSED; LIDO_EFORKED. */
+LIDO_API int lido_pool_reconfigure(struct lido_pool *pool, const struct lido_pool_options *options,
+                                   struct lido_error *ret_error);
+
+/* At most `limit` objects are lent at once to borrowers who acquire with this tag; LIDO_UNLIMITED lifts it. Those beyond it
+ * wait, without standing in the way of others. A pool has room for 15 quotas.
+ * Threads: any. Blocks: no. Owns: the tag is copied by pointer and must be constant. Returns: LIDO_OK; LIDO_EINVAL for no tag or
+ * no limit; LIDO_ENOMEM when all 15 are taken; LIDO_EFORKED. */
+LIDO_API int lido_pool_set_quota(struct lido_pool *pool, const char *tag, uint32_t limit);
+
+/* How long an acquire would wait, judging by how fast the line has moved lately and how long it is: answer "503, try again in
+ * so many seconds" before queueing.
+ * Threads: any. Blocks: no. Owns: nobody. Returns: nanoseconds; 0 when an object is idle or nothing is known. */
+LIDO_API uint64_t lido_estimated_wait_ns(struct lido_pool *pool);
+
 /* The pool's name, "pg" say. Threads: any. Blocks: no. Owns: the pool; valid as long as it. */
 LIDO_API const char *lido_pool_name(const struct lido_pool *pool);
 
@@ -301,8 +379,9 @@ LIDO_API void *lido_pool_context(const struct lido_pool *pool);
  * Threads: any, to wait not the service's loop thread. Blocks: until the deadline, which is absolute and monotonic.
  * Owns: the lease is the caller's, to be released from any thread. *ret_lease is written on LIDO_OK only.
  * Returns: LIDO_OK; LIDO_ETIMEDOUT (lido_pool_blame says why); LIDO_EEXHAUSTED for a timeout of 0; LIDO_ECLOSED;
- * LIDO_EPAUSED; LIDO_EQUEUEFULL; LIDO_EPERMANENT when objects cannot be opened and trying again will not help;
- * LIDO_EDEADLK when it would wait on the loop thread or in a hook of this pool; LIDO_EFORKED; LIDO_EINVAL for a
+ * LIDO_EPAUSED; LIDO_EQUEUEFULL; LIDO_ESHED; LIDO_EUNAVAIL (fail_fast); LIDO_EPERMANENT when objects cannot be opened and
+ * trying again will not help; LIDO_EDEADLK when it would wait on the loop thread or in a hook of this pool, when every holder
+ * is known to wait for another, or under LIDO_NESTED_STRICT when this thread holds a lease of the pool already; LIDO_EFORKED; LIDO_EINVAL for a
  * timeout that is none; with open_inline also LIDO_EFACTORY. */
 #define lido_acquire(pool, timeout_ms, ret_lease) lido_acquire_at(pool, timeout_ms, ret_lease, LIDO_HERE)
 LIDO_API int lido_acquire_at(struct lido_pool *pool, int64_t timeout_ms, lido_lease *ret_lease, const char *site);
@@ -312,12 +391,19 @@ LIDO_API int lido_acquire_at(struct lido_pool *pool, int64_t timeout_ms, lido_le
 #define lido_try_acquire(pool, ret_lease) lido_try_acquire_at(pool, ret_lease, LIDO_HERE)
 LIDO_API int lido_try_acquire_at(struct lido_pool *pool, lido_lease *ret_lease, const char *site);
 
+/* Classes of waiters. A higher class goes first, but not for ever: see ageing_ms. CRITICAL always goes first and is never
+ * shed. */
+enum lido_priority { LIDO_PRIORITY_NORMAL = 0, LIDO_PRIORITY_HIGH = 1, LIDO_PRIORITY_LOW = 2, LIDO_PRIORITY_CRITICAL = 3 };
+
 /* How one acquire differs from the usual. Zero means the default in every field. */
 struct lido_acquire_options {
         size_t size;
         int64_t timeout_ms;        /* as lido_acquire; 0 is LIDO_TIMEOUT_DEFAULT here: to try, use lido_try_acquire */
         const char *site;          /* default: where LIDO_ACQUIRE_OPTIONS_INIT stands is not known, "?" */
-        const char *tag;           /* on whose behalf, for reports; constant */
+        const char *tag;           /* on whose behalf, for quotas and reports; constant */
+        int priority;              /* enum lido_priority */
+        uint32_t reserved;         /* 0 */
+        uint64_t want_label;       /* rather an object with this label (lido_set_label), if one is idle; 0: any */
         struct lido_blame *blame;  /* filled (lido/stats.h) when the acquire fails; may be NULL */
 };
 #define LIDO_ACQUIRE_OPTIONS_INIT LIDO_SIZED(lido_acquire_options)
@@ -354,6 +440,35 @@ LIDO_API void *lido_object(lido_lease lease);
 /* The pool that a lease comes from. Threads: any. Blocks: no. Owns: nobody. Returns: the pool; NULL when the lease has
  * ended. */
 LIDO_API struct lido_pool *lido_lease_pool(lido_lease lease);
+
+/* ---- more about a lease ---------------------------------------------------------------------------------- */
+
+/* Another thread holds the lease now: call it there, so that reports name it and deadlock detection knows.
+ * Threads: any. Blocks: no. Owns: as before. Returns: LIDO_OK; LIDO_ESTALE and its kin as lido_release. */
+#define lido_transfer(lease) lido_transfer_at(lease, LIDO_HERE)
+LIDO_API int lido_transfer_at(lido_lease lease, const char *site);
+
+/* Revoke the lease unless it is released within timeout_ms; calling it again moves the deadline, LIDO_NEVER lifts it.
+ * Threads: any. Blocks: no. Owns: as before. Returns: as lido_transfer; LIDO_EINVAL for a timeout that is none. */
+LIDO_API int lido_lease_set_deadline(lido_lease lease, int64_t timeout_ms);
+
+/* Take a lease back from its holder: the object is interrupted, so that a thread stuck in it comes free; lido_object says NULL
+ * from now on, and when the holder releases it is told LIDO_EREVOKED and the object is closed. It is never closed before.
+ * Threads: any. Blocks: no. Owns: as before. Returns: LIDO_OK; LIDO_ESTALE and its kin. */
+LIDO_API int lido_revoke(lido_lease lease);
+
+/* A pointer of the borrower's that lives as long as the object, or as long as the lease; NULL at first.
+ * Threads: any that has the lease. Blocks: no. Owns: what it points to stays the borrower's.
+ * Returns: LIDO_OK; LIDO_ESTALE and its kin. Reading: the pointer; NULL when the lease has ended. */
+LIDO_API int lido_set_object_data(lido_lease lease, void *data);
+LIDO_API void *lido_object_data(lido_lease lease);
+LIDO_API int lido_set_lease_data(lido_lease lease, void *data);
+LIDO_API void *lido_lease_data(lido_lease lease);
+
+/* Say what state the object is in (which schema it has set, say), for borrowers who would rather have such a one; 0 at first.
+ * Threads, Blocks, Owns, Returns: as lido_set_object_data. */
+LIDO_API int lido_set_label(lido_lease lease, uint64_t label);
+LIDO_API uint64_t lido_label(lido_lease lease);
 
 /* ---- acquire from an event loop -------------------------------------------------------------------------- */
 

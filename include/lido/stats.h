@@ -59,6 +59,7 @@ enum lido_cause {
         LIDO_CAUSE_SHED = 7,
         LIDO_CAUSE_DEADLOCK = 8,
         LIDO_CAUSE_BREAKER = 9,
+        LIDO_CAUSE_QUOTA = 11,        /* the tag has as many objects as its quota allows */
         LIDO_CAUSE_UPKEEP = 10,       /* objects are being checked, reset or closed */
 };
 

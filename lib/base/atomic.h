@@ -1,7 +1,7 @@
 /* base/atomic.h - the only door to shared words: every operation names its memory order.
  *
  * A seq_cst order is used only where a law of lib/pool needs it; the site then says what it pairs with.
- * With LIDO_SIM the same names are switching points of the model scheduler (tests/sim/face.h).
+ * With LIDO_SIM the same names are switching points of the model scheduler (tests/sim/atomic.h).
  *
  *      static _Atomic uint64_t word;
  *      uint64_t seen = load_acquire(&word);

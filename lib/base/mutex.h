@@ -6,6 +6,7 @@
 #define LIDO_BASE_MUTEX_H
 
 #include <pthread.h>
+#include <stdint.h>
 
 #if defined(__clang__)
 #define LIDO_THREAD_SAFETY(x) __attribute__((x))
@@ -21,7 +22,7 @@
 struct CAPABILITY("mutex") mutex {
 #ifdef LIDO_SIM
         void *sim_owner;
-        unsigned sim_waiters;
+        uint64_t sim_run; /* the run of the scheduler in which the owner is one */
 #else
         pthread_mutex_t native;
 #endif

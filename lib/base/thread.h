@@ -7,7 +7,11 @@
 #include <stdint.h>
 
 struct thread {
+#ifdef LIDO_SIM
+        int sim_number;
+#else
         pthread_t native;
+#endif
         void (*run)(void *argument);
         void *argument;
         char name[16];
@@ -32,6 +36,7 @@ void thread_yield(void);
 struct thread_self {
         uint32_t id;               /* the kernel's, 0 before its first use */
         void *in_hook;             /* the pool one of whose hooks runs on this thread; NULL: none */
+        void *last_notice;         /* the end of a queue of callbacks that wait for the one that runs; NULL: none runs */
         void *hint[THREAD_HINTS];  /* the slot it had last, by pool */
 };
 

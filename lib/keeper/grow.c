@@ -18,6 +18,11 @@ static uint32_t more(uint32_t a, uint32_t b)
         return a > b ? a : b;
 }
 
+/* After the server has said that it takes no more, one more is tried so often. */
+#define RAISE_NS NS_PER_S
+/* After an error that trying again does not mend, it is tried again no sooner. */
+#define PERMANENT_PAUSE_NS (5 * NS_PER_S)
+
 /* How many opens should be under way that are not. */
 static uint32_t wanted(struct lido_pool *pool)
 {
@@ -25,13 +30,15 @@ static uint32_t wanted(struct lido_pool *pool)
         uint32_t live = load_seq_cst(&pool->live), opening = load_relaxed(&pool->opening);
         uint32_t demand = waitq_length(pool) + (load_relaxed(&pool->tried) ? 1 : 0), idle = 0;
 
-        if (pool->options.min_idle > 0) {
+        if (pool_options(pool)->min_idle > 0) {
                 slots_count(&pool->slots, count);
                 idle = count[SLOT_IDLE] + count[SLOT_RESTED];
         }
-        demand = more(below(opening, demand), below(live, pool->options.min));
-        demand = more(demand, below(idle + opening, pool->options.min_idle));
-        return demand;
+        demand = more(below(opening, demand), below(live, pool_options(pool)->min));
+        demand = more(demand, below(idle + opening, pool_options(pool)->min_idle));
+        if (pool->kept.rotate_ends_ns != 0)
+                demand = more(demand, below(live, pool->kept.strength));
+        return more(demand, below(opening, pool->kept.replacing));
 }
 
 static bool open_one(struct keeper *keeper, struct lido_pool *pool)
@@ -61,14 +68,14 @@ static void fail_waiters(struct lido_pool *pool)
 
 uint64_t grow(struct keeper *keeper, struct lido_pool *pool, uint64_t now)
 {
-        uint32_t limit = load_relaxed(&pool->is_failing) ? 1 : pool->options.open_limit;
+        uint32_t limit = load_relaxed(&pool->is_failing) ? 1 : pool_options(pool)->open_limit;
 
         if (load_seq_cst(&pool->gate) & (GATE_CLOSED | GATE_PAUSED))
                 return CLOCK_NEVER;
         if (load_relaxed(&pool->is_failing) == LIDO_FAILURE_PERMANENT + 1 && now < pool->kept.retry_ns)
                 fail_waiters(pool);
         while (wanted(pool) > 0) {
-                if (load_relaxed(&pool->live) >= load_relaxed(&pool->max))
+                if (load_seq_cst(&pool->live) >= load_seq_cst(&pool->limit))
                         break;
                 if (now < pool->kept.retry_ns)
                         return pool->kept.retry_ns;
@@ -87,10 +94,12 @@ static uint64_t ns_of(int64_t ms)
 /* Decorrelated jitter: somewhere between the least pause and three times the last one, so that a fleet spreads out. */
 static uint64_t next_pause(struct lido_pool *pool, int failure)
 {
-        uint64_t least = ns_of(pool->options.backoff_min_ms), most = ns_of(pool->options.backoff_max_ms);
+        uint64_t least = ns_of(pool_options(pool)->backoff_min_ms), most = ns_of(pool_options(pool)->backoff_max_ms);
         uint64_t last = pool->kept.backoff_ns > least ? pool->kept.backoff_ns : least;
         uint64_t pause;
 
+        if (failure == LIDO_FAILURE_PERMANENT)
+                least = clock_min(least > PERMANENT_PAUSE_NS ? least : PERMANENT_PAUSE_NS, most), last = least;
         if (failure == LIDO_FAILURE_NETWORK || failure == LIDO_FAILURE_NOT_READY)
                 most = clock_min(most, least > NEAR_LIMIT_NS ? least : NEAR_LIMIT_NS);
         pause = least + random_below(&pool->kept.random, (last < most ? 3 * last : most) - least + 1);
@@ -104,12 +113,71 @@ static void tell(struct lido_pool *pool, int type, uint64_t age_ns)
         pool_emit(pool, &event);
 }
 
+/* The server takes no more: do with what is open, and ask for one more now and then (additive increase, as it was cut down
+ * at once). With nothing open at all, one is still asked for. */
+static void lower_limit(struct lido_pool *pool, uint64_t now)
+{
+        uint32_t live = load_seq_cst(&pool->live);
+
+        mutex_lock(&pool->waitq.lock);
+        store_seq_cst(&pool->limit, live > 0 ? live : 1);
+        mutex_unlock(&pool->waitq.lock);
+        pool->kept.raise_ns = now + RAISE_NS;
+}
+
+uint64_t grow_limit(struct lido_pool *pool, uint64_t now)
+{
+        uint32_t max = load_seq_cst(&pool->max), reserve = pool_options(pool)->reserve, limit;
+        uint64_t due = CLOCK_NEVER, oldest_ns = CLOCK_NEVER;
+
+        if (reserve > 0)
+                oldest_ns = waitq_oldest_ns(pool);
+        mutex_lock(&pool->waitq.lock);
+        limit = load_relaxed(&pool->limit);
+        if (limit < max && now >= pool->kept.raise_ns) {
+                limit++;
+                pool->kept.raise_ns = now + RAISE_NS;
+        }
+        if (limit < max)
+                due = pool->kept.raise_ns;
+        if (limit >= max && limit < max + reserve && oldest_ns != CLOCK_NEVER) {
+                uint64_t open_ns = clock_after_ms(oldest_ns, pool_options(pool)->reserve_after_ms);
+
+                if (now >= open_ns)
+                        limit = max + reserve;
+                else
+                        due = clock_min(due, open_ns);
+        }
+        if (limit > max && waitq_length(pool) == 0) {
+                limit = max;
+                store_seq_cst(&pool->look_now, 1); /* what is beyond max goes */
+        }
+        store_seq_cst(&pool->limit, limit);
+        mutex_unlock(&pool->waitq.lock);
+        return due;
+}
+
+uint64_t grow_despair(struct lido_pool *pool, uint64_t now)
+{
+        uint64_t due;
+
+        if (!load_relaxed(&pool->is_failing) || pool->kept.is_given_up)
+                return CLOCK_NEVER;
+        due = clock_after_ms(pool->kept.down_since_ns, pool_options(pool)->give_up_after_ms);
+        if (now < due)
+                return due;
+        pool->kept.is_given_up = 1;
+        tell(pool, LIDO_EVENT_UNRECOVERABLE, now - pool->kept.down_since_ns);
+        return CLOCK_NEVER;
+}
+
 void grow_note(struct lido_pool *pool, int status, int failure, uint64_t now)
 {
         bool was_failing = load_relaxed(&pool->is_failing) != 0;
 
         if (status == LIDO_OK) {
                 store_relaxed(&pool->is_failing, 0);
+                pool->kept.is_given_up = 0;
                 pool->kept.backoff_ns = 0;
                 pool->kept.retry_ns = 0;
                 if (was_failing)
@@ -123,6 +191,10 @@ void grow_note(struct lido_pool *pool, int status, int failure, uint64_t now)
                 pool->kept.down_since_ns = now;
                 tell(pool, LIDO_EVENT_DOWN, 0);
         }
+        if (failure == LIDO_FAILURE_CAPACITY)
+                lower_limit(pool, now);
         if (failure == LIDO_FAILURE_PERMANENT)
                 fail_waiters(pool);
+        else if (pool_options(pool)->fail_fast && load_seq_cst(&pool->live) <= load_seq_cst(&pool->opening))
+                waitq_fail_all(pool, LIDO_EUNAVAIL);
 }

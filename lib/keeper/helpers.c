@@ -12,7 +12,7 @@
 void helpers_init(struct helpers *helpers, uint32_t limit, const char *name)
 {
         helpers->first = helpers->last = NULL;
-        helpers->idle = helpers->started = 0;
+        helpers->idle = helpers->started = helpers->queued = 0;
         helpers->is_stopping = false;
         helpers->limit = limit < HELPERS_MOST ? limit : HELPERS_MOST;
         snprintf(helpers->name, sizeof helpers->name, "%.11s-hlp", name);
@@ -29,6 +29,7 @@ static struct lido_slot *next_slot(struct helpers *helpers)
                 mutex_lock(&helpers->lock);
                 letter = helpers->first;
                 if (letter) {
+                        helpers->queued--;
                         helpers->first = letter->next;
                         if (!helpers->first)
                                 helpers->last = NULL;
@@ -68,17 +69,19 @@ int helpers_submit(struct helpers *helpers, struct lido_slot *slot)
         bool needs_thread, must_wake;
 
         mutex_lock(&helpers->lock);
-        needs_thread = helpers->idle == 0 && helpers->started < helpers->limit;
+        needs_thread = helpers->queued >= helpers->idle && helpers->started < helpers->limit;
         mutex_unlock(&helpers->lock);
         if (needs_thread) {
                 int rc = thread_start(&helpers->thread[helpers->started], helpers->name, 0, run, helpers);
 
-                if (rc == LIDO_OK)
-                        helpers->started++; /* by the keeper's thread alone */
-                else if (helpers->started == 0)
+                mutex_lock(&helpers->lock);
+                helpers->started += rc == LIDO_OK;
+                mutex_unlock(&helpers->lock);
+                if (helpers->started == 0)
                         return rc;
         }
         mutex_lock(&helpers->lock);
+        helpers->queued++;
         slot->letter.next = NULL;
         if (helpers->last)
                 helpers->last->next = &slot->letter;
@@ -107,8 +110,12 @@ void helpers_stop(struct helpers *helpers)
 
 bool helpers_has_self(struct helpers *helpers)
 {
+        bool is_one = false;
+
+        mutex_lock(&helpers->lock);
         for (uint32_t i = 0; i < helpers->started; i++)
                 if (thread_is_self(&helpers->thread[i]))
-                        return true;
-        return false;
+                        is_one = true;
+        mutex_unlock(&helpers->lock);
+        return is_one;
 }

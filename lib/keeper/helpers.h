@@ -12,8 +12,9 @@
 struct helpers {
         struct mutex lock;         /* guards what follows */
         struct letter *first, *last; /* slots whose op is to begin, by their letter */
+        uint32_t queued;           /* slots in the queue */
         uint32_t idle;             /* threads asleep or about to be */
-        uint32_t started;
+        uint32_t started;          /* written by the keeper's thread alone */
         bool is_stopping;
         _Atomic uint32_t bell;     /* slept on; counts rings */
         uint32_t limit;            /* constant */

@@ -4,6 +4,7 @@
 #include "keeper/grow.h"
 #include "keeper/lifecycle.h"
 #include "keeper/pass.h"
+#include "keeper/rotate.h"
 #include "keeper/work.h"
 #include "pool/op.h"
 #include "pool/waitq.h"
@@ -23,20 +24,28 @@ void keeper_init(struct keeper *keeper, void (*wake)(struct pool_host *),
 {
         inbox_init(&keeper->host.slots);
         inbox_init(&keeper->host.called);
-        keeper->host.wake = wake;
+        if (keeper->host.wake != wake) /* a late waker may be reading it */
+                keeper->host.wake = wake;
         store_relaxed(&keeper->host.thread, 0);
         keeper->host.loop = NULL;
         keeper->due.root = NULL;
         list_init(&keeper->pools);
+        keeper->is_closed = false;
         keeper->begin_blocking = begin_blocking;
 }
 
-void keeper_add(struct keeper *keeper, struct lido_pool *pool)
+bool keeper_add(struct keeper *keeper, struct lido_pool *pool)
 {
+        bool is_closed;
+
         mutex_lock(&keeper->lock);
-        list_push_back(&keeper->pools, &pool->kept.link);
+        is_closed = keeper->is_closed;
+        if (!is_closed)
+                list_push_back(&keeper->pools, &pool->kept.link);
         mutex_unlock(&keeper->lock);
-        pool_call_keeper(pool);
+        if (!is_closed)
+                pool_call_keeper(pool);
+        return !is_closed;
 }
 
 static void forget(struct keeper *keeper, struct lido_pool *pool)
@@ -51,7 +60,7 @@ static void forget(struct keeper *keeper, struct lido_pool *pool)
 
 static void tell_holder(struct lido_pool *pool, struct lido_slot *slot, uint64_t now)
 {
-        struct lido_event event = { .type = LIDO_EVENT_HOLDER, .slot = slot->index, .site = load_relaxed(&slot->site),
+        struct lido_event event = { .type = LIDO_EVENT_HOLDER, .slot = load_relaxed(&slot->index), .site = load_relaxed(&slot->site),
                                     .thread = load_relaxed(&slot->holder) };
         uint64_t since = load_relaxed(&slot->seen_ns);
 
@@ -69,7 +78,7 @@ static void press(struct lido_pool *pool, uint64_t now)
                 if (word_state(word) == SLOT_LEASED) {
                         tell_holder(pool, slot, now);
                         work_interrupt(pool, slot, word);
-                } else if (op_is_at_work(word) && !(word & MARK_OVERDUE)) {
+                } else if (op_is_at_work(word) && word_state(word) != SLOT_CLOSING && !(word & MARK_OVERDUE)) {
                         work_hurry(pool, slot, word, now);
                 }
         }
@@ -107,7 +116,10 @@ static void tend(struct keeper *keeper, struct lido_pool *pool, uint64_t now)
                 mutex_unlock(&keeper->lock);
         }
         due = clock_min(due, waitq_expire(pool, now));
+        due = clock_min(due, grow_limit(pool, now));
+        due = clock_min(due, rotate(pool, now));
         due = clock_min(due, grow(keeper, pool, now));
+        due = clock_min(due, grow_despair(pool, now));
         if (pool->kept.is_napping && !(load_seq_cst(&pool->gate) & GATE_NAPPING))
                 pool->kept.next_pass_ns = clock_min(pool->kept.next_pass_ns, pass_wake(pool, now));
         if (exchange_acq_rel(&pool->look_now, 0) || now >= pool->kept.next_pass_ns || pool->kept.must_pass)
@@ -170,6 +182,7 @@ uint64_t keeper_turn(struct keeper *keeper, uint64_t now)
 void keeper_close_all(struct keeper *keeper, uint64_t deadline_ns)
 {
         mutex_lock(&keeper->lock);
+        keeper->is_closed = true;
         list_for_each (link, &keeper->pools) {
                 struct lido_pool *pool = list_entry(link, struct lido_pool, kept.link);
 

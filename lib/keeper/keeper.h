@@ -21,8 +21,9 @@
 struct keeper {
         struct pool_host host; /* first: the pools know this part */
         struct heap due;       /* keeper's thread */
-        struct mutex lock;     /* guards pools */
-        struct list pools;     /* by kept.link */
+        struct mutex lock;
+        struct list pools;     /* by kept.link; guarded by lock */
+        bool is_closed;        /* no pool is taken in any more; guarded by lock */
         /* Have an op begun (op_begin) on a thread that may block. Keeper's thread; constant. */
         void (*begin_blocking)(struct keeper *keeper, struct lido_slot *slot);
 };
@@ -30,8 +31,8 @@ struct keeper {
 void keeper_init(struct keeper *keeper, void (*wake)(struct pool_host *host),
                  void (*begin_blocking)(struct keeper *keeper, struct lido_slot *slot));
 
-/* Take a pool in; it is tended from the next turn on. Threads: any. */
-void keeper_add(struct keeper *keeper, struct lido_pool *pool);
+/* Take a pool in; it is tended from the next turn on. Threads: any. Returns: false when all are being closed. */
+bool keeper_add(struct keeper *keeper, struct lido_pool *pool);
 
 /* Do all there is to do. Returns: when to call again at the latest; CLOCK_NEVER: when woken. Keeper's thread. */
 uint64_t keeper_turn(struct keeper *keeper, uint64_t now);

@@ -55,13 +55,13 @@ int lido_pool_wait_ready(struct lido_pool *pool, uint32_t count, int64_t timeout
 /* FAIL_FAST: the first failure of an open is the answer. */
 static int wait_for_start(struct lido_pool *pool, bool fails_fast)
 {
-        uint64_t deadline_ns = clock_after_ms(clock_now_ns(), pool->options.start_timeout_ms);
+        uint64_t deadline_ns = clock_after_ms(clock_now_ns(), pool_options(pool)->start_timeout_ms);
 
         for (;;) {
                 uint32_t changes = load_seq_cst(&pool->changes);
                 uint32_t failing = load_seq_cst(&pool->is_failing);
 
-                if (ready_now(pool) >= pool->options.min)
+                if (ready_now(pool) >= pool_options(pool)->min)
                         return LIDO_OK;
                 if (failing && fails_fast)
                         return failing == LIDO_FAILURE_PERMANENT + 1 ? LIDO_EPERMANENT : LIDO_EUNAVAIL;
@@ -82,7 +82,7 @@ int lido_pool_open(struct lido_pool **ret_pool, struct lido_service *service, co
                 return LIDO_EINVAL;
         if (service_is_forked(service))
                 return LIDO_EFORKED;
-        if ((rc = take_factory(&our_factory, factory)) != LIDO_OK || (rc = options_take(&ours, options)) != LIDO_OK)
+        if ((rc = take_factory(&our_factory, factory)) != LIDO_OK || (rc = options_take(&ours, options, NULL)) != LIDO_OK)
                 return rc;
         if (ours.open_inline && (our_factory.watch || (our_factory.flags & LIDO_FACTORY_BLOCKING)))
                 return LIDO_EINVAL;
@@ -128,16 +128,6 @@ int lido_pool_close(struct lido_pool *pool, int64_t timeout_ms)
         return LIDO_OK;
 }
 
-static bool has_ended(struct lido_pool *pool)
-{
-        bool ended;
-
-        mutex_lock(&pool->waitq.lock);
-        ended = pool->has_ended;
-        mutex_unlock(&pool->waitq.lock);
-        return ended;
-}
-
 int lido_pool_drain(struct lido_pool *pool, int64_t timeout_ms)
 {
         uint64_t deadline_ns;
@@ -152,7 +142,7 @@ int lido_pool_drain(struct lido_pool *pool, int64_t timeout_ms)
         for (;;) {
                 uint32_t changes = load_seq_cst(&pool->changes);
 
-                if (has_ended(pool))
+                if (load_seq_cst(&pool->stage) == POOL_ENDED)
                         return LIDO_OK;
                 if (!park_wait(&pool->changes, changes, deadline_ns))
                         return LIDO_ETIMEDOUT;
@@ -180,14 +170,14 @@ int lido_pool_resize(struct lido_pool *pool, uint32_t max)
 {
         int rc;
 
-        if (!pool || max == 0 || max < pool->options.min)
+        if (!pool || max == 0 || max < pool_options(pool)->min)
                 return LIDO_EINVAL;
         if (load_seq_cst(&pool->gate) & (GATE_FORKED | GATE_CLOSED))
                 return load_seq_cst(&pool->gate) & GATE_FORKED ? LIDO_EFORKED : LIDO_ECLOSED;
         mutex_lock(&pool->waitq.lock);
-        rc = slots_grow(&pool->slots, pool, max);
+        rc = slots_grow(&pool->slots, pool, max + pool_options(pool)->reserve);
         if (rc == LIDO_OK)
-                store_seq_cst(&pool->max, max);
+                pool_set_max(pool, max);
         mutex_unlock(&pool->waitq.lock);
         if (rc == LIDO_OK)
                 pool_look_again(pool);

@@ -81,7 +81,11 @@ void lido_loop_hold(struct lido_loop *loop)
 
 void lido_loop_unhold(struct lido_loop *loop)
 {
-        if (--loop->holds == 0 && !loop->is_closing)
+        if (--loop->holds > 0)
+                return;
+        if (loop->is_closing)
+                uv_async_send(&loop->async); /* perhaps that was the last; on_async sees to the end */
+        else
                 uv_unref((uv_handle_t *)&loop->async);
 }
 

@@ -1,6 +1,7 @@
 #include "keeper/pass.h"
 
 #include "base/clock.h"
+#include "keeper/rotate.h"
 #include "keeper/work.h"
 #include "pool/blame.h"
 #include "pool/op.h"
@@ -8,6 +9,8 @@
 
 /* When something cannot be done because the object is in demand. */
 #define RETRY_NS (10 * NS_PER_MS)
+/* So long before its end an object in demand gets a replacement. */
+#define REPLACE_LEAD_NS (2 * NS_PER_S)
 
 /* What one pass is about. */
 struct look {
@@ -17,6 +20,7 @@ struct look {
         uint32_t idle;     /* idle or rested */
         uint32_t surplus;  /* idle objects that may go, because nobody needed them for so long */
         uint32_t excess;   /* objects beyond max */
+        uint32_t checks;   /* how many more doubtful objects may be checked at once */
         bool may_claim;    /* nobody waits: idle objects may be worked on */
 };
 
@@ -56,13 +60,13 @@ static void retire_idle(struct lido_pool *pool, struct lido_slot *slot, uint64_t
 
 static bool is_surplus(struct lido_pool *pool, const struct look *look)
 {
-        return look->surplus > 0 && load_relaxed(&pool->live) > pool->options.min && look->idle > pool->options.min_idle;
+        return look->surplus > 0 && load_relaxed(&pool->live) > pool_options(pool)->min && look->idle > pool_options(pool)->min_idle;
 }
 
 /* An object at rest. */
 static void look_at_rested(struct lido_pool *pool, struct lido_slot *slot, uint64_t word, struct look *look)
 {
-        uint64_t interval = option_ns(pool->options.check_interval_ms), generation;
+        uint64_t interval = option_ns(pool_options(pool)->check_interval_ms), generation;
 
         if (!pool->factory.check || !look->may_claim)
                 return;
@@ -75,7 +79,7 @@ static void look_at_rested(struct lido_pool *pool, struct lido_slot *slot, uint6
 /* Idle with the generation of an earlier pass: it has rested. */
 static void rest(struct lido_pool *pool, struct lido_slot *slot, uint64_t word, struct look *look)
 {
-        uint64_t rested = plus(load_relaxed(&slot->seen_ns), option_ns(pool->options.rest_after_ms));
+        uint64_t rested = plus(load_relaxed(&slot->seen_ns), option_ns(pool_options(pool)->rest_after_ms));
 
         if (look->now < rested) {
                 look->restless++;
@@ -87,17 +91,47 @@ static void rest(struct lido_pool *pool, struct lido_slot *slot, uint64_t word, 
         }
 }
 
+/* Too old soon: if it is in demand, its replacement is opened first. */
+static void look_at_age(struct lido_pool *pool, struct lido_slot *slot, struct look *look)
+{
+        uint64_t lead = clock_min(option_ns(pool_options(pool)->lifetime_ms) / 10, REPLACE_LEAD_NS);
+
+        if (slot->expires_ns == CLOCK_NEVER)
+                return;
+        if (look->now + lead >= slot->expires_ns) {
+                rotate_replace_aged(pool, slot);
+                again_at(look, slot->expires_ns);
+        } else {
+                again_at(look, slot->expires_ns - lead);
+        }
+}
+
+/* Doubtful ones are checked a few at a time: a server that has just come back is not to be stormed. */
+static void look_at_suspect(struct lido_pool *pool, struct lido_slot *slot, uint64_t word, struct look *look)
+{
+        uint64_t generation;
+
+        if (look->checks == 0 || !slots_claim_this(slot, word, &generation)) {
+                again_at(look, plus(look->now, RETRY_NS));
+                return;
+        }
+        look->checks--;
+        pool_decide_marked(pool, slot, generation);
+}
+
 static void look_at_idle(struct lido_pool *pool, struct lido_slot *slot, uint64_t word, bool is_new,
                          struct look *look)
 {
         look->idle++;
-        if (look->excess > 0) {
+        if (word & MARK_SUSPECT) {
+                look_at_suspect(pool, slot, word, look);
+        } else if (look->excess > 0) {
                 look->excess--;
                 retire_idle(pool, slot, word, LIDO_CLOSE_SURPLUS, look);
         } else if (look->now >= slot->expires_ns) {
                 retire_idle(pool, slot, word, LIDO_CLOSE_LIFETIME, look);
         } else {
-                again_at(look, slot->expires_ns);
+                look_at_age(pool, slot, look);
                 if (word_state(word) == SLOT_RESTED)
                         look_at_rested(pool, slot, word, look);
                 else if (is_new)
@@ -109,7 +143,7 @@ static void look_at_idle(struct lido_pool *pool, struct lido_slot *slot, uint64_
 
 static void tell_leak(struct lido_pool *pool, struct lido_slot *slot, uint64_t age_ns)
 {
-        struct lido_event event = { .type = LIDO_EVENT_LEAK, .slot = slot->index, .age_ns = age_ns,
+        struct lido_event event = { .type = LIDO_EVENT_LEAK, .slot = load_relaxed(&slot->index), .age_ns = age_ns,
                                     .site = load_relaxed(&slot->site), .thread = load_relaxed(&slot->holder) };
 
         add_relaxed(&pool->leaked, 1);
@@ -122,16 +156,45 @@ static void retire_leased(struct lido_slot *slot, uint64_t word, enum lido_close
         slot_mark(slot, word_generation(word), SLOT_LEASED, MARK_RETIRE);
 }
 
+/* The holder's time is up: break the object from outside, and let the holder be told when it comes back. */
+static void revoke(struct lido_pool *pool, struct lido_slot *slot, uint64_t word, uint64_t held_ns)
+{
+        struct lido_event event = { .type = LIDO_EVENT_REVOKED, .slot = load_relaxed(&slot->index), .age_ns = held_ns,
+                                    .site = load_relaxed(&slot->site), .thread = load_relaxed(&slot->holder) };
+
+        if (!slot_mark(slot, word_generation(word), SLOT_LEASED, MARK_REVOKED))
+                return;
+        store_relaxed(&slot->lease_due_of, 0);
+        work_interrupt(pool, slot, word);
+        pool_emit(pool, &event);
+}
+
+static void look_at_deadline(struct lido_pool *pool, struct lido_slot *slot, uint64_t word, uint64_t held_ns,
+                             struct look *look)
+{
+        uint64_t limit = option_ns(pool_options(pool)->reclaim_after_ms), due = CLOCK_NEVER;
+
+        if (load_acquire(&slot->lease_due_of) == word_generation(word))
+                due = load_relaxed(&slot->lease_due_ns);
+        if (limit != CLOCK_NEVER && !(word & MARK_REVOKED))
+                due = clock_min(due, held_ns >= limit ? look->now : look->now + (limit - held_ns));
+        if (due <= look->now)
+                revoke(pool, slot, word, held_ns);
+        else
+                again_at(look, due);
+}
+
 static void look_at_leased(struct lido_pool *pool, struct lido_slot *slot, uint64_t word, struct look *look)
 {
-        uint64_t limit = option_ns(pool->options.leak_after_ms);
+        uint64_t limit = option_ns(pool_options(pool)->leak_after_ms);
         uint64_t held = blame_held_ns(pool, slot, word, look->now);
 
         if (look->now >= slot->expires_ns) {
                 retire_leased(slot, word, LIDO_CLOSE_LIFETIME);
         } else {
-                again_at(look, slot->expires_ns);
+                look_at_age(pool, slot, look);
         }
+        look_at_deadline(pool, slot, word, held, look);
         if (limit == CLOCK_NEVER || (word & MARK_LEAKED))
                 return;
         if (held < limit)
@@ -147,7 +210,7 @@ static void look_at_op(struct lido_pool *pool, struct lido_slot *slot, uint64_t 
         if (word & (MARK_ANSWERED | MARK_OVERDUE))
                 return;
         if (due == CLOCK_NEVER) /* it waits for a helper thread */
-                again_at(look, look->now + NS_PER_S);
+                again_at(look, clock_after_ms(look->now, op_timeout_ms(pool, word_state(word))));
         else if (look->now >= due)
                 work_hurry(pool, slot, word, look->now);
         else
@@ -190,10 +253,10 @@ static void look_at(struct lido_pool *pool, struct lido_slot *slot, struct look 
  * them was needed by nobody for the whole timeout, whichever objects they were; so many may go. */
 static void note_idle(struct lido_pool *pool, struct look *look)
 {
-        uint64_t piece = option_ns(pool->options.idle_timeout_ms) / IDLE_PERIODS;
+        uint64_t piece = option_ns(pool_options(pool)->idle_timeout_ms) / IDLE_PERIODS;
         uint32_t idle = look->may_claim ? look->idle : 0, least;
 
-        if (pool->options.idle_timeout_ms < 0)
+        if (pool_options(pool)->idle_timeout_ms < 0)
                 return;
         if (piece == 0)
                 piece = 1;
@@ -211,7 +274,7 @@ static void note_idle(struct lido_pool *pool, struct look *look)
                 pool->kept.period_ends_ns = look->now + piece;
                 look->surplus = least;
         }
-        if (load_relaxed(&pool->live) > pool->options.min && idle > pool->options.min_idle)
+        if (load_relaxed(&pool->live) > pool_options(pool)->min && idle > pool_options(pool)->min_idle)
                 again_at(look, pool->kept.period_ends_ns);
 }
 
@@ -248,15 +311,20 @@ static bool nap(struct lido_pool *pool)
 
 uint64_t pass_wake(struct lido_pool *pool, uint64_t now)
 {
+        const struct lido_pool_options *options = pool_options(pool);
+
         pool->kept.is_napping = 0;
-        return plus(now, option_ns(pool->options.rest_after_ms));
+        return plus(now, clock_min(option_ns(options->rest_after_ms), option_ns(options->leak_after_ms)));
 }
 
 /* Objects beyond max that nobody is closing yet. */
 static uint32_t count_excess(struct lido_pool *pool)
 {
-        uint32_t live = load_seq_cst(&pool->live), max = load_seq_cst(&pool->max), count[SLOT_STATES];
+        uint32_t live = load_seq_cst(&pool->live), count[SLOT_STATES];
+        uint32_t max = load_seq_cst(&pool->max), limit = load_seq_cst(&pool->limit);
 
+        if (limit > max)
+                max = limit; /* the reserve is open */
         if (live <= max)
                 return 0;
         slots_count(&pool->slots, count);
@@ -285,6 +353,7 @@ uint64_t pass(struct lido_pool *pool, uint64_t now)
 
         look.may_claim = waitq_length(pool) == 0;
         look.excess = count_excess(pool);
+        look.checks = pool_options(pool)->open_limit;
         pool->kept.must_pass = 0;
         slots_for_each (slot, &pool->slots)
                 look_at(pool, slot, &look);
@@ -293,6 +362,6 @@ uint64_t pass(struct lido_pool *pool, uint64_t now)
         if (look.may_claim)
                 close_surplus(pool, &look);
         if (look.restless > 0 || !nap(pool))
-                again_at(&look, plus(now, option_ns(pool->options.rest_after_ms)));
+                again_at(&look, plus(now, option_ns(pool_options(pool)->rest_after_ms)));
         return look.due;
 }

@@ -25,6 +25,7 @@ struct own {
         struct lido_timer timer;
         struct loop_pending pending;
         lido_acquired_cb callback;
+        bool is_guest;          /* it stands in line, or did */
         lido_lease lease;       /* taken at once, before there was a wait */
         uint64_t deadline_ns;
         _Atomic uint32_t state; /* loop's thread writes; lido_cancel reads */
@@ -53,6 +54,8 @@ static void call_back(struct own *o, int status, lido_lease lease)
                 loop_end_pending(request->loop, &o->pending);
         }
         store_relaxed(&o->state, FREE);
+        if (o->is_guest)
+                pool_leave(o->w.pool);
         callback(request, status, lease);
 }
 
@@ -68,11 +71,11 @@ static void stand_in_line(struct own *o);
 
 static void take_gift(struct own *o)
 {
-        struct want want = { 0, o->w.site, o->w.tag };
+        struct want want = { .site = o->w.site, .tag = o->w.tag };
         struct lido_pool *pool = o->w.pool;
         lido_lease lease;
 
-        if (!lease_begin(pool, o->w.slot, o->w.generation, o->w.had_rested, &want, &lease)) {
+        if (!lease_begin(pool, o->w.slot, o->w.generation, o->w.origin, &want, &lease)) {
                 o->w.is_front = true;
                 stand_in_line(o);
                 return;
@@ -119,6 +122,33 @@ static void on_timer(struct lido_timer *timer)
         fail(o, LIDO_ETIMEDOUT);
 }
 
+/* A callback may release what it got, which gives it to the next, whose callback ... : one that comes while another runs on
+ * this thread waits until that one is done, so that the stack does not grow with the line. */
+static void conclude_in_turn(struct own *o)
+{
+        struct thread_self *self = thread_self();
+        struct lido_post *post = &o->post;
+
+        post->next = NULL;
+        if (self->last_notice) {
+                ((struct lido_post *)self->last_notice)->next = post;
+                self->last_notice = post;
+                return;
+        }
+        for (self->last_notice = post; post;) {
+                struct own *due = list_entry(post, struct own, post);
+                struct lido_post mark = { .next = post->next };
+
+                /* Its memory goes with its callback: a mark takes its place at the head of the queue meanwhile. */
+                if (self->last_notice == post)
+                        self->last_notice = &mark;
+                conclude(due);
+                post = mark.next;
+                if (!post)
+                        self->last_notice = NULL;
+        }
+}
+
 static void notify(struct waiter *waiter)
 {
         struct own *o = list_entry(waiter, struct own, w.waiter);
@@ -126,7 +156,7 @@ static void notify(struct waiter *waiter)
         if (request_of(o)->loop)
                 lido_loop_post(request_of(o)->loop, &o->post);
         else
-                conclude(o);
+                conclude_in_turn(o);
 }
 
 static void stand_in_line(struct own *o)
@@ -152,24 +182,25 @@ static void stand_in_line(struct own *o)
         waitq_serve(pool);
 }
 
-static int cancel(struct own *o)
+static void become_guest(struct own *o)
 {
-        if (!waiter_settle(&o->w.waiter, WAITER_CANCELED))
-                return LIDO_EBUSY;
-        waitq_leave(o->w.pool, &o->w);
-        notify(&o->w.waiter);
-        return LIDO_OK;
+        o->is_guest = true;
+        pool_enter(o->w.pool);
+        stand_in_line(o);
 }
 
 static void cancel_pending(struct loop_pending *pending)
 {
-        cancel(list_entry(pending, struct own, pending));
+        struct own *o = list_entry(pending, struct own, pending);
+
+        if (!o->lease.slot)
+                waitq_cancel(o->w.pool, &o->w);
 }
 
 static int begin(struct lido_request *request, struct lido_pool *pool, int64_t timeout_ms, const char *site)
 {
         struct own *o = own(request);
-        struct want want = { timeout_ms, site, NULL };
+        struct want want = { .timeout_ms = timeout_ms, .site = site };
         int rc;
 
         memset(o, 0, sizeof *o);
@@ -183,8 +214,6 @@ static int begin(struct lido_request *request, struct lido_pool *pool, int64_t t
         o->timer.run = on_timer;
         o->pending.cancel = cancel_pending;
         rc = lease_claim(pool, &want, &o->lease);
-        if (rc == LIDO_OK)
-                store_relaxed(&o->w.waiter.state, WAITER_GIVEN); /* too late to cancel */
         if (rc == LIDO_EPAUSED || rc == LIDO_EEXHAUSTED)
                 return timeout_ms == 0 ? rc : LIDO_OK;
         return rc;
@@ -194,7 +223,7 @@ static int begin(struct lido_request *request, struct lido_pool *pool, int64_t t
 static int prepare(struct lido_pool *pool, struct lido_request *request, int64_t timeout_ms, const char *site)
 {
         if (timeout_ms == LIDO_TIMEOUT_DEFAULT)
-                timeout_ms = pool->options.acquire_timeout_ms;
+                timeout_ms = pool_options(pool)->acquire_timeout_ms;
         if (timeout_ms < LIDO_NEVER)
                 return LIDO_EINVAL;
         if (load_relaxed(&own(request)->state) == PENDING)
@@ -224,7 +253,7 @@ int lido_acquire_async_at(struct lido_pool *pool, struct lido_request *request, 
         if (o->lease.slot)
                 lido_loop_post(request->loop, &o->post);
         else
-                stand_in_line(o);
+                become_guest(o);
         return LIDO_OK;
 }
 
@@ -246,7 +275,7 @@ int lido_acquire_notify_at(struct lido_pool *pool, struct lido_request *request,
                 return LIDO_OK;
         }
         store_release(&o->state, PENDING);
-        stand_in_line(o);
+        become_guest(o);
         return LIDO_OK;
 }
 
@@ -254,5 +283,7 @@ int lido_cancel(struct lido_request *request)
 {
         if (!request || load_acquire(&own(request)->state) != PENDING)
                 return LIDO_EINVAL;
-        return cancel(own(request));
+        if (own(request)->lease.slot)
+                return LIDO_EBUSY;
+        return waitq_cancel(own(request)->w.pool, &own(request)->w);
 }

@@ -101,14 +101,7 @@ bool service_is_self(struct lido_service *service)
 
 bool service_add(struct lido_service *service, struct lido_pool *pool)
 {
-        bool is_stopping;
-
-        mutex_lock(&service->lock);
-        is_stopping = service->is_stopping;
-        if (!is_stopping)
-                keeper_add(&service->keeper, pool);
-        mutex_unlock(&service->lock);
-        return !is_stopping;
+        return keeper_add(&service->keeper, pool);
 }
 
 static void wake(struct pool_host *host)

@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "keeper/grow.h"
+#include "keeper/rotate.h"
 #include "pool/op.h"
 
 /* Hooks run with the pool noted as the thread's, so that waiting for it there is refused. */
@@ -48,24 +49,13 @@ static void watch(struct lido_pool *pool, struct lido_slot *slot, uint64_t ticke
         leave_hook(outer);
 }
 
-/* Drawn once, and subtracted, so that lifetime_ms is never exceeded and a fleet does not reconnect together. */
-static uint64_t draw_expiry(struct lido_pool *pool, uint64_t now)
-{
-        uint64_t life = clock_after_ms(0, pool->options.lifetime_ms);
-
-        if (life == CLOCK_NEVER)
-                return CLOCK_NEVER;
-        life -= random_below(&pool->kept.random, life / 100 * pool->options.lifetime_jitter + 1);
-        return now + life;
-}
-
 void work_begin(struct keeper *keeper, struct lido_pool *pool, struct lido_slot *slot)
 {
         uint64_t ticket = word_generation(load_relaxed(&slot->word));
 
         if (word_state(load_relaxed(&slot->word)) == SLOT_CLOSING)
                 work_unwatch(pool, slot);
-        pool->kept.must_pass = 1;
+        pool->kept.must_pass = 1; /* it has a deadline */
         if (op_is_blocking(pool, slot)) {
                 /* Until a helper takes it up it has no deadline of its own: the wait is ours, not the hook's. */
                 store_relaxed(&slot->op_due_ns, CLOCK_NEVER);
@@ -81,11 +71,13 @@ static void receive_opened(struct lido_pool *pool, struct lido_slot *slot, uint6
 
         slot->failure = LIDO_FAILURE_TRANSIENT;
         if (status == LIDO_OK) {
-                slot->expires_ns = draw_expiry(pool, now);
+                slot->is_aged = 0;
                 watch(pool, slot, ticket);
         }
         op_finish(pool, slot);
         grow_note(pool, status, failure, now);
+        if (status == LIDO_OK)
+                rotate_note_opened(pool);
         pool_changed(pool);
 }
 
@@ -94,6 +86,7 @@ void work_receive(struct keeper *keeper, struct lido_slot *slot, uint64_t now)
         struct lido_pool *pool = load_relaxed(&slot->pool);
         uint64_t word = load_acquire(&slot->word);
 
+        pool->kept.must_pass = 1; /* what it has become is to be seen, and its age to count from now */
         if (!(word & MARK_ANSWERED)) {
                 work_begin(keeper, pool, slot);
         } else if (word_state(word) == SLOT_OPENING) {
@@ -121,7 +114,7 @@ void work_interrupt(struct lido_pool *pool, struct lido_slot *slot, uint64_t wor
 
 void work_hurry(struct lido_pool *pool, struct lido_slot *slot, uint64_t word, uint64_t now)
 {
-        struct lido_event event = { .type = LIDO_EVENT_OVERDUE, .slot = slot->index };
+        struct lido_event event = { .type = LIDO_EVENT_OVERDUE, .slot = load_relaxed(&slot->index) };
         lido_op op = { slot, word_generation(word) };
         void *outer;
 
@@ -135,7 +128,7 @@ void work_hurry(struct lido_pool *pool, struct lido_slot *slot, uint64_t word, u
                 pool->factory.interrupt(load_relaxed(&slot->object), pool->factory.context);
         leave_hook(outer);
         event.code = (int)word_state(word);
-        event.age_ns = now - slot->op_began_ns;
+        event.age_ns = now - load_relaxed(&slot->op_began_ns);
         event.reason = "a hook has not answered in time";
         pool_emit(pool, &event);
 }

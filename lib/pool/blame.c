@@ -41,7 +41,7 @@ static void add_holders(struct lido_pool *pool, struct lido_blame *blame, uint64
 
                 if (word_state(word) != SLOT_LEASED)
                         continue;
-                holder.slot = slot->index;
+                holder.slot = load_relaxed(&slot->index);
                 holder.thread = load_relaxed(&slot->holder);
                 holder.site = load_relaxed(&slot->site);
                 holder.tag = load_relaxed(&slot->tag);
@@ -67,6 +67,8 @@ static int cause_of(struct lido_pool *pool, int code, const struct lido_blame *b
         default:
                 break;
         }
+        if (blame->idle > 0 && load_relaxed(&pool->has_quotas))
+                return LIDO_CAUSE_QUOTA;
         if (load_relaxed(&pool->gate) & GATE_PAUSED)
                 return LIDO_CAUSE_PAUSED;
         if (load_relaxed(&pool->is_failing) && blame->leased + blame->opening < blame->max)

@@ -3,7 +3,7 @@
 
 static void tell(struct lido_pool *pool, struct lido_slot *slot, const char *reason)
 {
-        struct lido_event event = { .type = LIDO_EVENT_BROKEN, .slot = slot->index, .reason = reason };
+        struct lido_event event = { .type = LIDO_EVENT_BROKEN, .slot = load_relaxed(&slot->index), .reason = reason };
 
         pool_emit(pool, &event);
 }

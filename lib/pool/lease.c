@@ -74,27 +74,38 @@ static bool passes_peek(struct lido_pool *pool, struct lido_slot *slot, uint64_t
 static bool needs_check(struct lido_pool *pool, struct lido_slot *slot)
 {
         uint64_t seen_ns = load_relaxed(&slot->seen_ns);
-        int64_t after_ms = pool->options.check_after_ms;
+        int64_t after_ms = pool_options(pool)->check_after_ms;
 
         return pool->factory.check && after_ms >= 0 && clock_now_ns() >= clock_after_ms(seen_ns, after_ms);
 }
 
-bool lease_begin(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation, bool had_rested,
-                 const struct want *want, lido_lease *ret_lease)
+/* Returns: false when the object has been sent away. */
+static bool is_fit(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation, enum origin origin)
 {
-        struct thread_self *self = thread_self();
+        bool peeks = origin == FROM_REST || (origin == FROM_IDLE && (pool->factory.flags & LIDO_FACTORY_PEEK_ALWAYS));
         uint64_t marks = load_relaxed(&slot->word) & (MARK_RETIRE | MARK_SUSPECT);
 
         if (marks) {
                 pool_decide_marked(pool, slot, generation);
                 return false;
         }
-        if (had_rested && needs_check(pool, slot)) {
+        if (origin == FROM_REST && needs_check(pool, slot)) {
                 op_want(pool, slot, generation, SLOT_CHECKING);
                 return false;
         }
-        if (pool->factory.peek && had_rested && !passes_peek(pool, slot, generation))
+        return !pool->factory.peek || !peeks || passes_peek(pool, slot, generation);
+}
+
+bool lease_begin(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation, enum origin origin,
+                 const struct want *want, lido_lease *ret_lease)
+{
+        struct thread_self *self = thread_self();
+
+        if (!is_fit(pool, slot, generation, origin)) {
+                quota_put(pool, want->quota);
                 return false;
+        }
+        slot->quota = want->quota;
         self->hint[pool->hint_index] = slot;
         write_down(slot, generation, want->site, want->tag, thread_id(), ret_lease);
         if (pool->factory.flags & LIDO_FACTORY_TIMED)
@@ -111,16 +122,47 @@ static int refusal(uint64_t gate)
         return gate & GATE_PAUSED ? LIDO_EPAUSED : LIDO_OK;
 }
 
+/* Claim an idle object that has the label. */
+static struct lido_slot *claim_labelled(struct lido_pool *pool, uint64_t label, uint64_t *ret_generation,
+                                        bool *ret_had_rested)
+{
+        slots_for_each (slot, &pool->slots) {
+                uint64_t word = load_seq_cst(&slot->word);
+
+                if (load_relaxed(&slot->label) == label && slots_claim_this(slot, word, ret_generation)) {
+                        *ret_had_rested = word_state(word) == SLOT_RESTED;
+                        return slot;
+                }
+        }
+        return NULL;
+}
+
+static struct lido_slot *claim_wanted(struct lido_pool *pool, const struct want *want, uint64_t *ret_generation,
+                                      bool *ret_had_rested)
+{
+        struct lido_slot *slot = NULL;
+
+        if (want->label != 0)
+                slot = claim_labelled(pool, want->label, ret_generation, ret_had_rested);
+        return slot ? slot : pool_claim(pool, ret_generation, ret_had_rested);
+}
+
 /* Claim what is idle, for as long as it turns out to be dead. */
 static bool claim_idle(struct lido_pool *pool, const struct want *want, lido_lease *ret_lease)
 {
-        bool peek_always = pool->factory.flags & LIDO_FACTORY_PEEK_ALWAYS;
         struct lido_slot *slot;
         uint64_t generation;
         bool had_rested;
 
-        while ((slot = pool_claim(pool, &generation, &had_rested)) != NULL) {
-                bool is_begun = lease_begin(pool, slot, generation, had_rested || peek_always, want, ret_lease);
+        while (quota_take(pool, want->quota)) {
+                bool is_begun;
+
+                slot = claim_wanted(pool, want, &generation, &had_rested);
+                if (!slot) {
+                        quota_put(pool, want->quota);
+                        return false;
+                }
+                is_begun = lease_begin(pool, slot, generation, had_rested ? FROM_REST : FROM_IDLE, want, ret_lease);
 
                 if (had_rested && (load_relaxed(&pool->gate) & GATE_NAPPING))
                         pool_notice_idle(pool, GATE_NAPPING);
@@ -137,7 +179,7 @@ static int open_inline(struct lido_pool *pool, const struct want *want, lido_lea
         struct lido_slot *slot;
         int status;
 
-        if (!pool->options.open_inline || !pool_reserve(pool))
+        if (!pool_options(pool)->open_inline || !pool_reserve(pool))
                 return LIDO_EEXHAUSTED;
         slot = slots_claim_vacant(&pool->slots, &generation);
         if (!slot) {
@@ -152,7 +194,9 @@ static int open_inline(struct lido_pool *pool, const struct want *want, lido_lea
         status = slot->status;
         if (!op_finish_open(pool, slot, &generation, &marks))
                 return status;
-        return lease_begin(pool, slot, generation, false, want, ret_lease) ? LIDO_OK : LIDO_EEXHAUSTED;
+        slot->quota = want->quota;
+        write_down(slot, generation, want->site, want->tag, thread_id(), ret_lease);
+        return LIDO_OK;
 }
 
 /* After a scan in vain: let later tries know, unless something falls idle meanwhile. SCANNING is taken away by whoever
@@ -171,18 +215,26 @@ static void mark_exhausted(struct lido_pool *pool)
 
 int lease_claim(struct lido_pool *pool, const struct want *want, lido_lease *ret_lease)
 {
-        int rc = refusal(load_acquire(&pool->gate));
+        uint64_t gate = load_acquire(&pool->gate);
+        int rc = refusal(gate);
 
         if (rc != LIDO_OK)
                 return rc;
+        if ((gate & GATE_COUNT) && pool_options(pool)->overtake_us < 0) /* what is idle now is on its way to the line */
+                return LIDO_EEXHAUSTED;
         if (claim_idle(pool, want, ret_lease))
                 return LIDO_OK;
-        return open_inline(pool, want, ret_lease);
+        if (!quota_take(pool, want->quota))
+                return LIDO_EQUOTA;
+        rc = open_inline(pool, want, ret_lease);
+        if (rc != LIDO_OK)
+                quota_put(pool, want->quota);
+        return rc;
 }
 
 static bool claim_by_spinning(struct lido_pool *pool, const struct want *want, lido_lease *ret_lease)
 {
-        if (load_relaxed(&pool->waitq.long_holds) || pool->options.overtake_us < 0)
+        if (load_relaxed(&pool->waitq.long_holds) || pool_options(pool)->overtake_us < 0)
                 return false;
         if (!(load_relaxed(&pool->gate) & GATE_COUNT))
                 for (int i = 0; i < SPINS; i++) {
@@ -226,13 +278,47 @@ void lease_count_failure(struct lido_pool *pool, int code, uint64_t waited_ns)
         }
 }
 
+/* A thread that waits for what it holds itself is on the way to a deadlock. Looked at only here, where it waits anyway. */
+static int look_for_nesting(struct lido_pool *pool, struct pool_waiter *w)
+{
+        struct lido_event event = { .type = LIDO_EVENT_NESTED, .slot = LIDO_UNLIMITED, .site = w->site,
+                                    .thread = w->thread };
+
+        w->is_nested = false;
+        slots_for_each (slot, &pool->slots)
+                if (word_state(load_acquire(&slot->word)) == SLOT_LEASED && load_relaxed(&slot->holder) == w->thread) {
+                        w->is_nested = true;
+                        event.other_site = load_relaxed(&slot->site);
+                }
+        if (!w->is_nested)
+                return LIDO_OK;
+        if (pool_options(pool)->nested == LIDO_NESTED_STRICT)
+                return LIDO_EDEADLK;
+        if (pool_options(pool)->nested == LIDO_NESTED_WARN && !w->is_front)
+                pool_emit(pool, &event);
+        return LIDO_OK;
+}
+
+static void tell_deadlock(struct lido_pool *pool, const struct pool_waiter *w)
+{
+        struct lido_event event = { .type = LIDO_EVENT_DEADLOCK, .code = LIDO_EDEADLK, .slot = LIDO_UNLIMITED,
+                                    .site = w->site, .thread = w->thread };
+
+        pool_emit(pool, &event);
+}
+
 /* Stand in line until an outcome. Returns: LIDO_OK and the gift in `w`; or why not. */
 static int wait_in_line(struct lido_pool *pool, struct pool_waiter *w, uint64_t deadline_ns)
 {
         int rc;
 
         waiter_init(&w->waiter, NULL);
+        rc = look_for_nesting(pool, w);
+        if (rc != LIDO_OK)
+                return rc;
         rc = waitq_join(pool, w);
+        if (rc == LIDO_EDEADLK)
+                tell_deadlock(pool, w);
         if (rc != LIDO_OK)
                 return rc;
         pool_ask_for_more(pool);
@@ -256,20 +342,20 @@ static int wait_in_line(struct lido_pool *pool, struct pool_waiter *w, uint64_t 
         }
 }
 
-static int acquire_waiting(struct lido_pool *pool, const struct want *want, uint64_t deadline_ns,
-                           lido_lease *ret_lease)
+static int wait_as_guest(struct lido_pool *pool, const struct want *want, lido_lease *ret_lease)
 {
         struct pool_waiter w = { .pool = pool, .site = want->site, .tag = want->tag, .thread = thread_id(),
-                                 .began_ns = clock_now_ns(), .keeper_due_ns = CLOCK_NEVER };
+                                 .began_ns = clock_now_ns(), .keeper_due_ns = CLOCK_NEVER,
+                                 .priority = want->priority, .quota = want->quota };
 
         for (;;) {
-                int rc = wait_in_line(pool, &w, deadline_ns);
+                int rc = wait_in_line(pool, &w, want->deadline_ns);
 
                 if (rc != LIDO_OK) {
                         lease_count_failure(pool, rc, clock_now_ns() - w.began_ns);
                         return rc;
                 }
-                if (lease_begin(pool, w.slot, w.generation, w.had_rested, want, ret_lease))
+                if (lease_begin(pool, w.slot, w.generation, w.origin, want, ret_lease))
                         break;
                 w.is_front = true;
         }
@@ -277,48 +363,61 @@ static int acquire_waiting(struct lido_pool *pool, const struct want *want, uint
         return LIDO_OK;
 }
 
-static int acquire_slow(struct lido_pool *pool, const struct want *want, lido_lease *ret_lease)
+static int acquire_waiting(struct lido_pool *pool, const struct want *want, lido_lease *ret_lease,
+                           struct lido_blame *blame)
 {
-        int64_t timeout_ms = want->timeout_ms;
-        uint64_t deadline_ns;
         int rc;
 
-        if (timeout_ms == LIDO_TIMEOUT_DEFAULT)
-                timeout_ms = pool->options.acquire_timeout_ms;
-        if (timeout_ms < LIDO_NEVER)
+        pool_enter(pool);
+        rc = wait_as_guest(pool, want, ret_lease);
+        if (rc != LIDO_OK && blame)
+                blame_fill(pool, rc, blame);
+        pool_leave(pool);
+        return rc;
+}
+
+static int acquire_slow(struct lido_pool *pool, struct want *want, lido_lease *ret_lease, struct lido_blame *blame)
+{
+        int rc;
+
+        if (want->timeout_ms == LIDO_TIMEOUT_DEFAULT)
+                want->timeout_ms = pool_options(pool)->acquire_timeout_ms;
+        if (want->timeout_ms < LIDO_NEVER)
                 return LIDO_EINVAL;
         rc = lease_claim(pool, want, ret_lease);
-        if (rc == LIDO_EEXHAUSTED && timeout_ms == 0 && !pool->options.open_inline)
+        if (rc == LIDO_EEXHAUSTED && want->timeout_ms == 0 && !pool_options(pool)->open_inline)
                 mark_exhausted(pool);
-        if (rc != LIDO_EEXHAUSTED && rc != LIDO_EPAUSED)
-                return rc;
-        if (timeout_ms == 0) {
-                pool_ask_for_more(pool);
-                return rc;
+        if ((rc == LIDO_EEXHAUSTED || rc == LIDO_EPAUSED || rc == LIDO_EQUOTA) && want->timeout_ms != 0) {
+                if (!pool_must_not_wait(pool)) {
+                        want->deadline_ns = clock_after_ms(clock_now_ns(), want->timeout_ms);
+                        if (rc == LIDO_EEXHAUSTED && claim_by_spinning(pool, want, ret_lease))
+                                return LIDO_OK;
+                        return acquire_waiting(pool, want, ret_lease, blame);
+                }
+                rc = LIDO_EDEADLK;
         }
-        if (pool_must_not_wait(pool))
-                return LIDO_EDEADLK;
-        if (rc == LIDO_EEXHAUSTED && claim_by_spinning(pool, want, ret_lease))
-                return LIDO_OK;
-        deadline_ns = clock_after_ms(clock_now_ns(), timeout_ms);
-        return acquire_waiting(pool, want, deadline_ns, ret_lease);
+        if (rc == LIDO_EEXHAUSTED)
+                pool_ask_for_more(pool);
+        if (rc != LIDO_OK && blame)
+                blame_fill(pool, rc, blame);
+        return rc;
 }
 
 int lido_acquire_at(struct lido_pool *pool, int64_t timeout_ms, lido_lease *ret_lease, const char *site)
 {
         struct thread_self *self = thread_self();
-        struct want want = { timeout_ms, site, NULL };
+        struct want want = { .timeout_ms = timeout_ms, .site = site };
 
         if (!pool || !ret_lease)
                 return LIDO_EINVAL;
         if (!(load_relaxed(&pool->gate) & GATE_ACQUIRE) && claim_hinted(pool, self, site, ret_lease))
                 return LIDO_OK;
-        return acquire_slow(pool, &want, ret_lease);
+        return acquire_slow(pool, &want, ret_lease, NULL);
 }
 
 int lido_try_acquire_at(struct lido_pool *pool, lido_lease *ret_lease, const char *site)
 {
-        struct want want = { 0, site, NULL };
+        struct want want = { .timeout_ms = 0, .site = site };
         uint64_t gate;
 
         if (!pool || !ret_lease)
@@ -328,13 +427,13 @@ int lido_try_acquire_at(struct lido_pool *pool, lido_lease *ret_lease, const cha
                 return LIDO_EEXHAUSTED;
         if (!(gate & GATE_ACQUIRE) && claim_hinted(pool, thread_self(), site, ret_lease))
                 return LIDO_OK;
-        return acquire_slow(pool, &want, ret_lease);
+        return acquire_slow(pool, &want, ret_lease, NULL);
 }
 
 int lido_acquire_with(struct lido_pool *pool, const struct lido_acquire_options *options, lido_lease *ret_lease)
 {
         struct lido_acquire_options ours;
-        struct want want;
+        struct want want = { 0 };
         int rc;
 
         if (!pool || !ret_lease)
@@ -345,10 +444,12 @@ int lido_acquire_with(struct lido_pool *pool, const struct lido_acquire_options 
         want.timeout_ms = ours.timeout_ms == 0 ? LIDO_TIMEOUT_DEFAULT : ours.timeout_ms;
         want.site = ours.site ? ours.site : "?";
         want.tag = ours.tag;
-        rc = acquire_slow(pool, &want, ret_lease);
-        if (rc != LIDO_OK && ours.blame)
-                blame_fill(pool, rc, ours.blame);
-        return rc;
+        want.label = ours.want_label;
+        if (ours.priority < 0 || ours.priority >= PRIORITIES || ours.reserved != 0)
+                return LIDO_EINVAL;
+        want.priority = (uint8_t)ours.priority;
+        want.quota = quota_find(pool, ours.tag);
+        return acquire_slow(pool, &want, ret_lease, ours.blame);
 }
 
 /* ---- release --------------------------------------------------------------------------------------------- */
@@ -357,19 +458,29 @@ static int misuse(lido_lease lease, const char *site)
 {
         struct lido_slot *slot = lease.slot;
         uint64_t now = word_generation(load_acquire(&slot->word));
-        uint64_t first = slot->first_generation;
+        uint64_t first = load_relaxed(&slot->first_generation);
         struct lido_pool *pool = load_relaxed(&slot->pool);
-        struct lido_event event = { .type = LIDO_EVENT_MISUSE, .slot = slot->index, .site = site,
-                                    .thread = thread_id(), .other_site = load_relaxed(&slot->released_site) };
+        struct lido_event event = { .type = LIDO_EVENT_MISUSE, .site = site, .thread = thread_id(),
+                                    .other_site = load_relaxed(&slot->released_site) };
 
         if (lease.generation != word_generation(lease.generation) || lease.generation - first > now - first)
                 event.code = lease.generation < first ? LIDO_ESTALE : LIDO_EFOREIGN;
         else
                 event.code = now - lease.generation <= 2 * GENERATION_ONE ? LIDO_EDOUBLE : LIDO_ESTALE;
         event.reason = lido_strerror(event.code);
-        add_relaxed(&pool->misused, 1);
-        pool_emit(pool, &event);
+        pool_emit_misuse(pool, slot, lease.generation, &event);
         return event.code;
+}
+
+/* Somebody may have been waiting for the quota, with idle objects before his eyes. */
+static void free_quota(struct lido_pool *pool, struct lido_slot *slot)
+{
+        if (slot->quota == 0)
+                return;
+        quota_put(pool, slot->quota);
+        slot->quota = 0;
+        if (load_seq_cst(&pool->gate) & GATE_COUNT)
+                waitq_serve(pool);
 }
 
 /* End the lease, so that the slot is the caller's under a generation that nobody else knows. */
@@ -390,12 +501,13 @@ static int take_back(lido_lease lease, const char *site, uint64_t *ret_marks)
                         break;
         }
         *ret_marks = seen & MARKS;
+        free_quota(load_relaxed(&lease.slot->pool), lease.slot);
         return LIDO_OK;
 }
 
 static void tell_leak_ended(struct lido_pool *pool, struct lido_slot *slot)
 {
-        struct lido_event event = { .type = LIDO_EVENT_LEAK_ENDED, .slot = slot->index,
+        struct lido_event event = { .type = LIDO_EVENT_LEAK_ENDED, .slot = load_relaxed(&slot->index),
                                     .site = load_relaxed(&slot->site), .thread = load_relaxed(&slot->holder),
                                     .other_site = load_relaxed(&slot->released_site) };
 
@@ -420,7 +532,7 @@ static enum lido_verdict verdict_on(struct lido_pool *pool, struct lido_slot *sl
 /* Somebody waits: does the slot go from hand to hand, or may newcomers race for it? */
 static bool should_hand_over(struct lido_pool *pool, struct lido_slot *slot)
 {
-        int64_t overtake_us = pool->options.overtake_us;
+        int64_t overtake_us = pool_options(pool)->overtake_us;
         uint64_t now, held;
 
         if (overtake_us < 0)
@@ -446,8 +558,7 @@ static void give_back(struct lido_pool *pool, struct lido_slot *slot, uint64_t g
                 pool_offer(pool, slot, generation);
                 return;
         }
-        if (pool->options.order == LIDO_ORDER_FIFO)
-                store_relaxed(&slot->order, add_relaxed(&pool->release_order, 1));
+        pool_note_order(pool, slot);
         if (!slot_move(slot, &seen, word_next(seen, SLOT_IDLE))) {
                 pool_decide_marked(pool, slot, generation);
                 return;
@@ -460,7 +571,7 @@ static void give_back(struct lido_pool *pool, struct lido_slot *slot, uint64_t g
 /* Look at what comes back, in the slow half. */
 static void judge(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation)
 {
-        uint32_t max_uses = pool->options.max_uses;
+        uint32_t max_uses = pool_options(pool)->max_uses;
 
         switch (verdict_on(pool, slot)) {
         case LIDO_VERDICT_CLEAN:
@@ -557,22 +668,4 @@ int lido_detach_at(lido_lease lease, void **ret_object, const char *site)
         lease.slot->is_detached = 1;
         op_want_close(pool, lease.slot, lease.generation + GENERATION_ONE, LIDO_CLOSE_DETACHED);
         return LIDO_OK;
-}
-
-/* ---- looking at a lease ---------------------------------------------------------------------------------- */
-
-static bool is_current(lido_lease lease)
-{
-        return region_has(lease.slot) &&
-               (load_acquire(&lease.slot->word) & ~MARKS) == word_make(lease.generation, SLOT_LEASED);
-}
-
-void *lido_object(lido_lease lease)
-{
-        return is_current(lease) ? load_relaxed(&lease.slot->object) : NULL;
-}
-
-struct lido_pool *lido_lease_pool(lido_lease lease)
-{
-        return is_current(lease) ? load_relaxed(&lease.slot->pool) : NULL;
 }

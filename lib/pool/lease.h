@@ -7,13 +7,17 @@
 /* What an acquire asks for. */
 struct want {
         int64_t timeout_ms;
+        uint64_t deadline_ns; /* set before the spin, whose yields may take milliseconds */
         const char *site;
         const char *tag;
+        uint64_t label;   /* rather such an object; 0: any */
+        uint8_t priority; /* enum lido_priority */
+        uint8_t quota;    /* of its tag */
 };
 
-/* Make a lease of a slot that the caller has claimed: peek if it must be, write down who has it.
- * Returns: false when the object turned out to be dead or doubtful, and has been sent away. Borrower's thread. */
-bool lease_begin(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation, bool had_rested,
+/* Make a lease of a slot that the caller has claimed, having taken the quota: peek if it must be, write down who has it.
+ * Returns: false, with the quota put back, when the object turned out to be dead or doubtful, and has been sent away. Borrower's thread. */
+bool lease_begin(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation, enum origin origin,
                  const struct want *want, lido_lease *ret_lease);
 
 /* Claim without waiting. Returns: LIDO_OK; LIDO_EEXHAUSTED; what the gate says. */

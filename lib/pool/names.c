@@ -18,6 +18,10 @@ const char *lido_event_name(int type)
                 [LIDO_EVENT_DOWN] = "down",
                 [LIDO_EVENT_UP] = "up",
                 [LIDO_EVENT_BROKEN] = "broken",
+                [LIDO_EVENT_UNRECOVERABLE] = "unrecoverable",
+                [LIDO_EVENT_REVOKED] = "revoked",
+                [LIDO_EVENT_DEADLOCK] = "deadlock",
+                [LIDO_EVENT_SHED] = "shed",
         };
 
         return type >= 0 && (size_t)type < sizeof name / sizeof name[0] ? name[type] : "?";
@@ -31,6 +35,7 @@ const char *lido_close_reason_name(int reason)
                 [LIDO_CLOSE_CHECK] = "check",         [LIDO_CLOSE_RESET] = "reset",
                 [LIDO_CLOSE_DISCARDED] = "discarded", [LIDO_CLOSE_SURPLUS] = "surplus",
                 [LIDO_CLOSE_SHUTDOWN] = "shutdown",   [LIDO_CLOSE_DETACHED] = "detached",
+                [LIDO_CLOSE_ROTATED] = "rotated",     [LIDO_CLOSE_REVOKED] = "revoked",
         };
 
         return reason >= 0 && (size_t)reason < sizeof name / sizeof name[0] ? name[reason] : "?";

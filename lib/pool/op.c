@@ -14,17 +14,17 @@ bool op_is_blocking(const struct lido_pool *pool, const struct lido_slot *slot)
                !(state == SLOT_RESETTING && !factory->reset);
 }
 
-static int64_t timeout_ms(const struct lido_pool *pool, enum slot_state state)
+int64_t op_timeout_ms(const struct lido_pool *pool, enum slot_state state)
 {
         switch (state) {
         case SLOT_OPENING:
-                return pool->options.open_timeout_ms;
+                return pool_options(pool)->open_timeout_ms;
         case SLOT_CHECKING:
-                return pool->options.check_timeout_ms;
+                return pool_options(pool)->check_timeout_ms;
         case SLOT_RESETTING:
-                return pool->options.reset_timeout_ms;
+                return pool_options(pool)->reset_timeout_ms;
         default:
-                return pool->options.close_timeout_ms;
+                return pool_options(pool)->close_timeout_ms;
         }
 }
 
@@ -54,10 +54,10 @@ void op_begin(struct lido_pool *pool, struct lido_slot *slot, uint64_t ticket)
         lido_op op = { slot, ticket };
         uint64_t now = clock_now_ns();
 
-        slot->op_began_ns = now;
+        store_relaxed(&slot->op_began_ns, now);
         if (state != SLOT_OPENING)
                 store_relaxed(&slot->op_inline, OP_TO_KEEPER);
-        store_relaxed(&slot->op_due_ns, clock_after_ms(now, timeout_ms(pool, state)));
+        store_relaxed(&slot->op_due_ns, clock_after_ms(now, op_timeout_ms(pool, state)));
         call_hook(pool, state, op, load_relaxed(&slot->object), slot->is_detached);
 }
 
@@ -71,7 +71,7 @@ static int answer(lido_op op, enum slot_state *ret_state)
         seen = load_acquire(&op.slot->word);
         do {
                 if (word_generation(seen) != op.ticket)
-                        return op.ticket - op.slot->first_generation < word_generation(seen) - op.slot->first_generation
+                        return op.ticket - load_relaxed(&op.slot->first_generation) < word_generation(seen) - load_relaxed(&op.slot->first_generation)
                                        ? LIDO_ESTALE
                                        : LIDO_EINVAL;
                 if (!op_is_at_work(seen))
@@ -83,14 +83,11 @@ static int answer(lido_op op, enum slot_state *ret_state)
 
 static int reject(lido_op op, int code)
 {
-        if (code != LIDO_EINVAL) {
-                struct lido_event event = { .type = LIDO_EVENT_MISUSE, .code = code, .slot = op.slot->index,
-                                            .reason = "an op was answered twice or too late" };
-                struct lido_pool *pool = load_relaxed(&op.slot->pool);
+        struct lido_event event = { .type = LIDO_EVENT_MISUSE, .code = code,
+                                    .reason = "an op was answered twice or too late" };
 
-                add_relaxed(&pool->misused, 1);
-                pool_emit(pool, &event);
-        }
+        if (code != LIDO_EINVAL)
+                pool_emit_misuse(load_relaxed(&op.slot->pool), op.slot, op.ticket, &event);
         return code;
 }
 
@@ -122,8 +119,8 @@ int lido_op_opened(lido_op op, void *object)
 static void tell_failure(struct lido_pool *pool, struct lido_slot *slot, enum slot_state state,
                          const struct lido_error *error)
 {
-        struct lido_event event = { .code = error->code, .slot = slot->index, .error = error,
-                                    .age_ns = clock_now_ns() - slot->op_began_ns };
+        struct lido_event event = { .code = error->code, .slot = load_relaxed(&slot->index), .error = error,
+                                    .age_ns = clock_now_ns() - load_relaxed(&slot->op_began_ns) };
 
         event.type = state == SLOT_OPENING    ? LIDO_EVENT_OPEN_FAILED
                      : state == SLOT_CHECKING ? LIDO_EVENT_CHECK_FAILED
@@ -179,7 +176,7 @@ int lido_op_done(lido_op op, int status)
                         error.text[i] = text[i];
                 return answer_failure(op, &error);
         }
-        if (region_has(op.slot) && load_acquire(&op.slot->word) == word_make(op.ticket, SLOT_OPENING))
+        if (region_has(op.slot) && (load_acquire(&op.slot->word) & ~MARKS) == word_make(op.ticket, SLOT_OPENING))
                 return LIDO_EINVAL;
         rc = answer(op, &state);
         if (rc != LIDO_OK)
@@ -209,6 +206,7 @@ int lido_op_is_cancelled(lido_op op)
 
 void op_want(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation, enum slot_state state)
 {
+        store_relaxed(&slot->op_due_ns, CLOCK_NEVER); /* until it begins */
         slot_pass_on(slot, generation, state);
         pool_send(pool, slot);
 }
@@ -219,10 +217,22 @@ void op_want_close(struct lido_pool *pool, struct lido_slot *slot, uint64_t gene
         op_want(pool, slot, generation, SLOT_CLOSING);
 }
 
+/* Drawn once, and subtracted, so that the lifetime is never exceeded and a fleet does not reconnect together. */
+static uint64_t draw_expiry(struct lido_pool *pool, uint64_t ticket, uint64_t now)
+{
+        uint64_t life = clock_after_ms(0, pool_options(pool)->lifetime_ms);
+        struct random random = { ticket ^ now };
+
+        if (life == CLOCK_NEVER)
+                return CLOCK_NEVER;
+        life -= random_below(&random, life / 100 * pool_options(pool)->lifetime_jitter + 1);
+        return life > CLOCK_NEVER - now ? CLOCK_NEVER : now + life;
+}
+
 bool op_finish_open(struct lido_pool *pool, struct lido_slot *slot, uint64_t *ret_generation, uint64_t *ret_marks)
 {
         uint64_t ticket = word_generation(load_relaxed(&slot->word));
-        struct lido_event event = { .type = LIDO_EVENT_OPENED, .slot = slot->index };
+        struct lido_event event = { .type = LIDO_EVENT_OPENED, .slot = load_relaxed(&slot->index) };
         uint64_t now = clock_now_ns();
 
         sub_relaxed(&pool->opening, 1);
@@ -232,9 +242,10 @@ bool op_finish_open(struct lido_pool *pool, struct lido_slot *slot, uint64_t *re
                 return false;
         }
         add_relaxed(&pool->opened, 1);
-        event.age_ns = now - slot->op_began_ns;
+        event.age_ns = now - load_relaxed(&slot->op_began_ns);
         pool_record(&pool->open_time.sum_ns, &pool->open_time.max_ns, pool->open_time.bucket, event.age_ns);
         store_relaxed(&slot->born_ns, now);
+        slot->expires_ns = draw_expiry(pool, ticket, now);
         slot->checked_ns = now;
         slot->leases_at_birth = load_relaxed(&slot->leases);
         store_relaxed(&slot->life, ticket);
@@ -254,7 +265,7 @@ static void finish_open(struct lido_pool *pool, struct lido_slot *slot)
 
 static void finish_close(struct lido_pool *pool, struct lido_slot *slot, uint64_t ticket)
 {
-        struct lido_event event = { .type = LIDO_EVENT_CLOSED, .slot = slot->index, .code = slot->reason,
+        struct lido_event event = { .type = LIDO_EVENT_CLOSED, .slot = load_relaxed(&slot->index), .code = slot->reason,
                                     .reason = lido_close_reason_name(slot->reason) };
 
         event.age_ns = clock_now_ns() - load_relaxed(&slot->born_ns);
@@ -272,8 +283,7 @@ static void finish_upkeep(struct lido_pool *pool, struct lido_slot *slot, uint64
         add_relaxed(was_check ? &pool->checked : &pool->was_reset, 1);
         if (slot->status != LIDO_OK) {
                 slot->reason = was_check ? LIDO_CLOSE_CHECK : LIDO_CLOSE_RESET;
-                slot_pass_on(slot, generation, SLOT_CLOSING);
-                pool_send(pool, slot);
+                op_want(pool, slot, generation, SLOT_CLOSING);
                 return;
         }
         slot->checked_ns = clock_now_ns();

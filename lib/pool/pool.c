@@ -10,6 +10,7 @@
 #include "pool/waitq.h"
 
 static struct shelf shelf = SHELF_INIT(struct lido_pool, shelf_link);
+static struct shelf options_shelf = SHELF_INIT(struct options_version, older);
 static _Atomic uint32_t next_hint;
 static _Atomic(struct lido_pool *) newest;
 static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
@@ -20,12 +21,14 @@ static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
 static void before_fork(void) NO_THREAD_SAFETY
 {
         mutex_lock(&shelf.lock);
+        mutex_lock(&options_shelf.lock);
         region_lock();
 }
 
 static void after_fork(void) NO_THREAD_SAFETY
 {
         region_unlock();
+        mutex_unlock(&options_shelf.lock);
         mutex_unlock(&shelf.lock);
 }
 
@@ -54,7 +57,7 @@ static void clear_counters(struct lido_pool *pool)
 {
         _Atomic uint64_t *const counter[] = { &pool->waited,      &pool->timed_out, &pool->canceled,  &pool->refused,
                                               &pool->opened,      &pool->checked,   &pool->was_reset, &pool->misused,
-                                              &pool->open_failed, &pool->leaked };
+                                              &pool->open_failed, &pool->leaked,    &pool->shed };
 
         for (size_t i = 0; i < sizeof counter / sizeof counter[0]; i++)
                 store_relaxed(counter[i], 0);
@@ -83,6 +86,40 @@ static uint64_t first_gate(const struct lido_factory *factory, const struct lido
         return gate;
 }
 
+/* What the gate says about each acquire and release follows from factory and options. */
+int pool_set_options(struct lido_pool *pool, const struct lido_pool_options *options)
+{
+        uint64_t careful;
+        int is_new;
+        struct options_version *version = shelf_take(&options_shelf, &is_new);
+
+        if (!version)
+                return LIDO_ENOMEM;
+        version->options = *options;
+        version->options.name = pool->name;
+        version->older = load_relaxed(&pool->options);
+        store_release(&pool->options, version);
+        careful = first_gate(&pool->factory, options);
+        if (load_relaxed(&pool->has_quotas))
+                careful |= GATE_CAREFUL_RELEASE;
+        or_seq_cst(&pool->gate, careful);
+        and_seq_cst(&pool->gate, careful | ~(GATE_CAREFUL_ACQUIRE | GATE_CAREFUL_RELEASE));
+        return LIDO_OK;
+}
+
+static void drop_options(struct lido_pool *pool)
+{
+        struct options_version *version = load_relaxed(&pool->options);
+
+        while (version) {
+                struct options_version *older = version->older;
+
+                shelf_give(&options_shelf, version);
+                version = older;
+        }
+        store_relaxed(&pool->options, NULL);
+}
+
 static void set_name(struct lido_pool *pool, const char *name)
 {
         strncpy(pool->name, name ? name : "pool", sizeof pool->name - 1);
@@ -95,15 +132,23 @@ static void set_up(struct lido_pool *pool, const struct lido_factory *factory,
 {
         pool->hint_index = add_relaxed(&next_hint, 1) % THREAD_HINTS;
         pool->factory = *factory;
-        pool->options = *options;
         set_name(pool, options->name ? options->name : factory->kind);
-        pool->options.name = pool->name;
         store_relaxed(&pool->max, options->max);
+        store_relaxed(&pool->limit, options->max);
+        store_relaxed(&pool->has_quotas, 0);
+        for (int i = 0; i < QUOTAS; i++) {
+                store_relaxed(&pool->quota[i].tag, NULL);
+                store_relaxed(&pool->quota[i].used, 0);
+        }
+        memset(&pool->waitq.codel, 0, sizeof pool->waitq.codel);
+        pool->waitq.served_ns = 0;
+        store_relaxed(&pool->waitq.gap_ns, 0);
         store_relaxed(&pool->live, 0);
         store_relaxed(&pool->opening, 0);
         store_relaxed(&pool->called, 0);
         store_relaxed(&pool->tried, 0);
         store_relaxed(&pool->look_now, 0);
+        store_relaxed(&pool->rotate_over_ns, 0);
         store_relaxed(&pool->release_order, 0);
         store_relaxed(&pool->is_failing, 0);
         store_relaxed(&pool->waitq.poke_sent, 0);
@@ -113,7 +158,7 @@ static void set_up(struct lido_pool *pool, const struct lido_factory *factory,
         pool->last_error_ns = 0;
         pool->close_due_ns = CLOCK_NEVER;
         pool->is_freed = 0;
-        pool->has_ended = 0;
+        store_seq_cst(&pool->stage, POOL_RUNNING);
         memset(&pool->kept, 0, sizeof pool->kept);
         list_init(&pool->kept.link);
         pool->kept.random.state = random_seed();
@@ -134,13 +179,14 @@ struct lido_pool *pool_new(const struct lido_factory *factory, const struct lido
         if (is_new) {
                 join_all_pools(pool);
                 mutex_init(&pool->waitq.lock);
-                list_init(&pool->waitq.line);
+                for (int i = 0; i < PRIORITIES; i++)
+                        list_init(&pool->waitq.line[i]);
                 pool->waitq.timed.root = NULL;
                 store_relaxed(&pool->gate, GATE_CLOSED);
         }
         mutex_lock(&pool->waitq.lock);
         set_up(pool, factory, options);
-        if (slots_grow(&pool->slots, pool, options->max) != LIDO_OK) {
+        if (slots_grow(&pool->slots, pool, options->max + options->reserve) != LIDO_OK || pool_set_options(pool, options) != LIDO_OK) {
                 mutex_unlock(&pool->waitq.lock);
                 slots_fini(&pool->slots);
                 shelf_give(&shelf, pool);
@@ -152,22 +198,39 @@ struct lido_pool *pool_new(const struct lido_factory *factory, const struct lido
         return pool;
 }
 
+/* Nobody is to be told anything any more. A guest counts itself in and then looks at the stage; the stage is set here and
+ * then the guests are counted: one of the two sees the other. Returns: true when the caller is to call the end hook. */
+static bool begin_to_end(struct lido_pool *pool)
+{
+        bool is_over;
+
+        mutex_lock(&pool->waitq.lock);
+        is_over = load_relaxed(&pool->stage) == POOL_RUNNING && (load_seq_cst(&pool->gate) & GATE_CLOSED) &&
+                  load_seq_cst(&pool->live) == 0;
+        if (is_over) {
+                store_seq_cst(&pool->stage, POOL_ENDING);
+                if (load_seq_cst(&pool->guests) > 0) {
+                        store_seq_cst(&pool->stage, POOL_RUNNING); /* the last guest calls again */
+                        is_over = false;
+                }
+        }
+        mutex_unlock(&pool->waitq.lock);
+        return is_over;
+}
+
 bool pool_end_if_over(struct lido_pool *pool)
 {
-        bool calls_end, is_gone;
+        bool is_gone;
 
-        mutex_lock(&pool->waitq.lock);
-        calls_end = !pool->has_ended && (load_relaxed(&pool->gate) & GATE_CLOSED) && load_seq_cst(&pool->live) == 0;
-        if (calls_end)
-                pool->has_ended = 1;
-        mutex_unlock(&pool->waitq.lock);
-        if (calls_end && pool->factory.end)
-                pool->factory.end(pool->factory.context);
-        if (calls_end)
+        if (begin_to_end(pool)) {
+                if (pool->factory.end)
+                        pool->factory.end(pool->factory.context);
+                store_seq_cst(&pool->stage, POOL_ENDED);
                 pool_changed(pool);
-
+        }
         mutex_lock(&pool->waitq.lock);
-        is_gone = pool->has_ended && pool->is_freed == 1 && !load_seq_cst(&pool->called);
+        is_gone = load_relaxed(&pool->stage) == POOL_ENDED && pool->is_freed == 1 && !load_seq_cst(&pool->called) &&
+                  load_seq_cst(&pool->guests) == 0;
         if (is_gone) {
                 pool->is_freed = 2; /* by this caller, and nobody else */
                 store_relaxed(&pool->host, NULL);
@@ -175,9 +238,28 @@ bool pool_end_if_over(struct lido_pool *pool)
         mutex_unlock(&pool->waitq.lock);
         if (is_gone) {
                 slots_fini(&pool->slots);
+                drop_options(pool);
                 shelf_give(&shelf, pool);
         }
         return is_gone;
+}
+
+void pool_enter(struct lido_pool *pool)
+{
+        add_seq_cst(&pool->guests, 1);
+}
+
+/* After the count has gone down the pool may be gone, and only what a late looker may look at is looked at. */
+void pool_leave(struct lido_pool *pool)
+{
+        uint64_t gate = load_seq_cst(&pool->gate);
+
+        if (sub_seq_cst(&pool->guests, 1) > 1 || !(gate & (GATE_CLOSED | GATE_ORPHANED)))
+                return;
+        if (load_relaxed(&pool->host))
+                pool_call_keeper(pool);
+        else
+                pool_end_if_over(pool);
 }
 
 /* ---- the keeper ------------------------------------------------------------------------------------------- */
@@ -200,7 +282,10 @@ void pool_call_keeper(struct lido_pool *pool)
 
 void pool_ask_for_more(struct lido_pool *pool)
 {
-        if (load_relaxed(&pool->live) >= load_relaxed(&pool->max))
+        const struct lido_pool_options *options = pool_options(pool);
+
+        if (load_relaxed(&pool->live) >= load_relaxed(&pool->limit) && options->reserve == 0 &&
+            options->codel_target_ms < 0)
                 return;
         store_relaxed(&pool->tried, 1);
         pool_call_keeper(pool);
@@ -248,9 +333,15 @@ void pool_send(struct lido_pool *pool, struct lido_slot *slot)
 
 struct lido_slot *pool_claim(struct lido_pool *pool, uint64_t *ret_generation, bool *ret_had_rested)
 {
-        if (pool->options.order == LIDO_ORDER_FIFO)
+        if (pool_options(pool)->order == LIDO_ORDER_FIFO)
                 return slots_claim_oldest(&pool->slots, ret_generation, ret_had_rested);
         return slots_claim(&pool->slots, ret_generation, ret_had_rested);
+}
+
+void pool_note_order(struct lido_pool *pool, struct lido_slot *slot)
+{
+        if (pool_options(pool)->order == LIDO_ORDER_FIFO)
+                store_relaxed(&slot->order, add_relaxed(&pool->release_order, 1));
 }
 
 void pool_decide(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation, uint64_t marks)
@@ -258,7 +349,7 @@ void pool_decide(struct lido_pool *pool, struct lido_slot *slot, uint64_t genera
         if (load_seq_cst(&pool->gate) & (GATE_CLOSED | GATE_ORPHANED))
                 op_want_close(pool, slot, generation, LIDO_CLOSE_SHUTDOWN);
         else if (marks & MARK_REVOKED)
-                op_want_close(pool, slot, generation, LIDO_CLOSE_DISCARDED);
+                op_want_close(pool, slot, generation, LIDO_CLOSE_REVOKED);
         else if (marks & MARK_RETIRE)
                 op_want_close(pool, slot, generation, (enum lido_close_reason)load_relaxed(&slot->retire_reason));
         else if (marks & MARK_SUSPECT)
@@ -274,12 +365,26 @@ void pool_decide_marked(struct lido_pool *pool, struct lido_slot *slot, uint64_t
         pool_decide(pool, slot, generation + GENERATION_ONE, marks);
 }
 
+/* Whatever changes so that a try may look again. */
+static void forget_exhaustion(struct lido_pool *pool)
+{
+        if (load_seq_cst(&pool->gate) & (GATE_EXHAUSTED | GATE_SCANNING))
+                and_seq_cst(&pool->gate, ~(GATE_EXHAUSTED | GATE_SCANNING));
+}
+
+void pool_set_max(struct lido_pool *pool, uint32_t max)
+{
+        store_seq_cst(&pool->max, max);
+        store_seq_cst(&pool->limit, max);
+        forget_exhaustion(pool);
+}
+
 bool pool_reserve(struct lido_pool *pool)
 {
         uint32_t live = load_relaxed(&pool->live);
 
         do
-                if (live >= load_relaxed(&pool->max))
+                if (live >= load_seq_cst(&pool->limit))
                         return false;
         while (!cas_seq_cst(&pool->live, &live, live + 1));
         return true;
@@ -301,7 +406,7 @@ static void reap(struct lido_pool *pool)
 void pool_notice_idle(struct lido_pool *pool, uint64_t gate)
 {
         if (gate & (GATE_EXHAUSTED | GATE_SCANNING))
-                and_seq_cst(&pool->gate, ~(GATE_EXHAUSTED | GATE_SCANNING));
+                forget_exhaustion(pool);
         if ((gate & GATE_NAPPING) && (and_seq_cst(&pool->gate, ~GATE_NAPPING) & GATE_NAPPING))
                 pool_call_keeper(pool);
         if (gate & (GATE_CLOSED | GATE_ORPHANED))
@@ -327,19 +432,35 @@ void pool_vacate(struct lido_pool *pool, struct lido_slot *slot, uint64_t genera
 {
         store_relaxed(&slot->object, NULL);
         store_relaxed(&slot->life, 0);
+        store_relaxed(&slot->data, NULL);
+        store_relaxed(&slot->label, 0);
+        store_relaxed(&slot->op_due_ns, CLOCK_NEVER);
         slot->is_detached = 0;
         slot_pass_on(slot, generation, SLOT_VACANT);
         sub_seq_cst(&pool->live, 1);
+        forget_exhaustion(pool); /* there is room: a try may ask for an object */
+}
+
+void pool_emit_misuse(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation, struct lido_event *event)
+{
+        pool_enter(pool);
+        if (load_seq_cst(&pool->stage) == POOL_RUNNING && load_relaxed(&slot->pool) == pool &&
+            generation >= load_relaxed(&slot->first_generation)) {
+                event->slot = load_relaxed(&slot->index);
+                add_relaxed(&pool->misused, 1);
+                pool_emit(pool, event);
+        }
+        pool_leave(pool);
 }
 
 void pool_emit(struct lido_pool *pool, struct lido_event *event)
 {
-        if (!pool->options.on_event || !(pool->options.event_mask >> event->type & 1))
+        if (!pool_options(pool)->on_event || !(pool_options(pool)->event_mask >> event->type & 1))
                 return;
         event->size = sizeof *event;
         event->pool = pool;
         event->pool_name = pool->name;
-        pool->options.on_event(event, pool->options.event_context);
+        pool_options(pool)->on_event(event, pool_options(pool)->event_context);
 }
 
 /* Bucket 4 * e + q holds [2^e * (1 + q/4), 2^e * (1 + (q+1)/4)); below 4 ns they are as good as 0. */
@@ -376,12 +497,14 @@ void slots_check(struct lido_pool *pool, bool is_quiet)
                 return;
         lido_assert(load_seq_cst(&pool->live) == used);
         lido_assert(load_seq_cst(&pool->opening) == count[SLOT_OPENING]);
-        lido_assert((gate & GATE_COUNT) == 0 || count[SLOT_IDLE] + count[SLOT_RESTED] == 0 || (gate & GATE_PAUSED));
+        lido_assert((gate & (GATE_COUNT | GATE_PAUSED)) != (gate & GATE_COUNT) || (gate & GATE_COUNT) == 0 ||
+                    count[SLOT_IDLE] + count[SLOT_RESTED] == 0 || load_relaxed(&pool->has_quotas));
         lido_assert(!(gate & GATE_EXHAUSTED) || count[SLOT_IDLE] + count[SLOT_RESTED] == 0);
         mutex_lock(&pool->waitq.lock);
         used = 0;
-        list_for_each (link, &pool->waitq.line)
-                used++;
+        for (int i = 0; i < PRIORITIES; i++)
+                list_for_each (link, &pool->waitq.line[i])
+                        used++;
         mutex_unlock(&pool->waitq.lock);
         lido_assert(used == (gate & GATE_COUNT));
         slots_for_each (slot, &pool->slots) {

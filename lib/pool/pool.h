@@ -19,6 +19,8 @@
 #include "lido/events.h"
 #include "lido/pool.h"
 #include "lido/stats.h"
+#include "pool/codel.h"
+#include "pool/quota.h"
 #include "pool/slots.h"
 
 #define GATE_COUNT UINT64_C(0xffffffff)         /* waiters in line */
@@ -31,6 +33,7 @@
 #define GATE_CAREFUL_ACQUIRE (UINT64_C(1) << 38) /* each acquire has more to do: peek, clock, order */
 #define GATE_CAREFUL_RELEASE (UINT64_C(1) << 39) /* each release has more to do: verdict, uses, clock, order */
 #define GATE_ORPHANED (UINT64_C(1) << 40)       /* the service is gone */
+#define GATE_REJECTING (UINT64_C(1) << 41)      /* paused, and nobody may wait */
 
 /* Acquire leaves the fast way when one of these is set; */
 #define GATE_ACQUIRE (GATE_CLOSED | GATE_PAUSED | GATE_FORKED | GATE_CAREFUL_ACQUIRE | GATE_ORPHANED)
@@ -51,13 +54,22 @@ struct pool_host {
         struct uv_loop_s *loop;                   /* constant while it runs; for watch hooks, never looked into */
 };
 
+/* ENDING: closed, empty, without guests, and the factory's end is being called. ENDED: it has been. */
+enum pool_stage { POOL_RUNNING, POOL_ENDING, POOL_ENDED };
+
+/* Classes of waiters, enum lido_priority. */
+#define PRIORITIES 4
+
 /* The line of those who wait; waitq.h says how. */
 struct waitq {
         struct mutex lock;          /* guards all below, and where said so in struct lido_pool */
-        struct list line;           /* oldest first */
+        struct list line[PRIORITIES]; /* by class, each oldest first */
         struct heap timed;          /* of these, those whose deadline the keeper keeps */
         _Atomic uint32_t poke_sent; /* written under lock: a poked waiter is on its way to look */
         _Atomic uint64_t overtake_until_ns; /* any releaser: from then on the next release hands over */
+        struct codel codel;
+        uint64_t served_ns;         /* when somebody was served last */
+        _Atomic uint64_t gap_ns;    /* how long it takes until the next is served; a moving average, written under lock */
         _Atomic uint32_t long_holds; /* objects have lately been held for long: spinning is in vain */
 };
 
@@ -67,17 +79,23 @@ struct lido_pool {
         struct slots slots __attribute__((aligned(64)));
         uint32_t hint_index;         /* constant: its place among a thread's hints */
         struct lido_factory factory; /* constant */
-        struct lido_pool_options options; /* constant but for what the keeper alone reads; max is below */
+        _Atomic(struct options_version *) options; /* what is in force; swapped as a whole, under waitq.lock */
         char name[32];               /* constant */
 
         _Atomic uint32_t max;
         _Atomic uint32_t live;    /* slots that are not VACANT; up before an open, down after VACANT is stored */
         _Atomic uint32_t opening; /* of these, OPENING */
+        _Atomic uint32_t guests;  /* threads and requests that wait or have just waited: the pool does not end before they leave */
         _Atomic uint32_t called;  /* it lies in host->called */
+        _Atomic uint64_t rotate_over_ns; /* a rotation is asked for, over so long; 0: none */
         _Atomic uint32_t look_now; /* the keeper is to look at every slot */
         _Atomic uint32_t tried;   /* somebody found nothing idle and did not wait */
         _Atomic uint64_t release_order;
         _Atomic uint32_t changes; /* counts what wait_ready and drain wait for; slept on */
+
+        _Atomic uint32_t limit;   /* what live may grow to: max, less while the server takes no more, more with the reserve */
+        _Atomic uint32_t has_quotas;
+        struct quota quota[QUOTAS];
 
         struct waitq waitq;
         _Atomic(struct pool_host *) host; /* written under waitq.lock, under which letters are sent; NULL: orphaned */
@@ -86,10 +104,10 @@ struct lido_pool {
         _Atomic uint32_t is_failing;  /* enum lido_failure + 1 of the latest open; 0: it went well */
         uint64_t close_due_ns;        /* guarded by waitq.lock */
         uint32_t is_freed;            /* guarded by waitq.lock: the embedder has given it back */
-        uint32_t has_ended;           /* guarded by waitq.lock: closed, empty, and its factory's end was called */
+        _Atomic uint32_t stage;       /* enum pool_stage; written under waitq.lock, and to ENDED by who made it ENDING */
 
         /* Counters; relaxed, written in slow paths. */
-        _Atomic uint64_t waited, timed_out, canceled, refused, opened, open_failed, checked, was_reset, misused, leaked;
+        _Atomic uint64_t waited, timed_out, canceled, refused, shed, opened, open_failed, checked, was_reset, misused, leaked;
         _Atomic uint64_t closed[LIDO_CLOSE_REASONS];
         _Atomic uint32_t waiting_peak;
         struct {
@@ -106,6 +124,12 @@ struct lido_pool {
                 uint64_t backoff_ns;     /* the latest pause; 0: none was needed */
                 uint64_t period_ends_ns; /* of the current piece of the idle timeout */
                 uint32_t low_water[IDLE_PERIODS]; /* fewest idle objects in the latest pieces; [0] the current one */
+                uint64_t raise_ns;       /* when limit grows by one again */
+                uint64_t rotate_began_ns, rotate_ends_ns; /* objects born before the first are replaced until the second */
+                uint32_t rotate_total;   /* so many there were */
+                uint32_t strength;       /* live when the rotation began */
+                uint32_t replacing;      /* opens that are to take the place of an old object */
+                uint8_t is_given_up;     /* LIDO_EVENT_UNRECOVERABLE was sent */
                 uint64_t down_since_ns;  /* when opening began to fail */
                 uint8_t is_reported;     /* the holders, after the closing deadline */
                 uint8_t is_napping;      /* it makes no passes; the gate may say NAPPING */
@@ -116,13 +140,32 @@ struct lido_pool {
         struct lido_pool *older; /* every pool that ever was; set when its memory is new, then constant */
 };
 
+/* A set of options in force, or once in force. Readers hold no lock, so it stays as it is until the pool ends, and keeps its
+ * type after that. Its max is where the pool began: pool->max counts. */
+struct options_version {
+        struct lido_pool_options options; /* constant while the pool lives */
+        struct options_version *older;
+};
+
+static inline const struct lido_pool_options *pool_options(const struct lido_pool *pool)
+{
+        return &load_acquire(&pool->options)->options;
+}
+
+/* Put options into force that have been validated. Returns: LIDO_OK; LIDO_ENOMEM. waitq.lock is held. */
+int pool_set_options(struct lido_pool *pool, const struct lido_pool_options *options);
+
 /* A pool that nobody knows yet: factory and options are taken over as they are. NULL: no memory. */
 struct lido_pool *pool_new(const struct lido_factory *factory, const struct lido_pool_options *options,
                            struct pool_host *host);
 
-/* If the pool is closed and empty, call its factory's end, once; if it was freed as well, its slots go back to the region
+/* If the pool is closed and empty, and its guests have left, call its factory's end, once; if it was freed as well, its slots go back to the region
  * and its memory to the shelf. Loop thread; without a service, any. Returns: true when the pool is gone. */
 bool pool_end_if_over(struct lido_pool *pool);
+
+/* Somebody is about to wait, and to look at the pool after that: until pool_leave it does not end. */
+void pool_enter(struct lido_pool *pool);
+void pool_leave(struct lido_pool *pool);
 
 /* Tell the keeper to look after this pool. Threads: any, no lock held. */
 void pool_call_keeper(struct lido_pool *pool);
@@ -140,6 +183,9 @@ void pool_send(struct lido_pool *pool, struct lido_slot *slot);
 /* Claim an idle or rested slot in the pool's order. Returns: the slot, a lease of *ret_generation; NULL: none. */
 struct lido_slot *pool_claim(struct lido_pool *pool, uint64_t *ret_generation, bool *ret_had_rested);
 
+/* In a FIFO pool, note when the slot was given back. The caller owns it. */
+void pool_note_order(struct lido_pool *pool, struct lido_slot *slot);
+
 /* Decide about a slot that the caller owns as a lease of `generation`, and that had these marks when it came: close it,
  * check it, or offer it to the line. Threads: any, no lock held. */
 void pool_decide(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation, uint64_t marks);
@@ -147,7 +193,10 @@ void pool_decide(struct lido_pool *pool, struct lido_slot *slot, uint64_t genera
 /* As pool_decide, for one whose marks are still on it. */
 void pool_decide_marked(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation);
 
-/* Take one of max. Returns: false when all are taken. */
+/* Set max, and the limit with it. waitq.lock is held, and there are slots enough. */
+void pool_set_max(struct lido_pool *pool, uint32_t max);
+
+/* Take one of the limit. Returns: false when all are taken. */
 bool pool_reserve(struct lido_pool *pool);
 
 /* A slot fell idle and the gate, read after that, was not clear: do what its bits ask for. No lock held. */
@@ -164,6 +213,10 @@ void pool_vacate(struct lido_pool *pool, struct lido_slot *slot, uint64_t genera
 
 /* Tell the embedder. `event` has type and details; the pool's own fields are filled in here. No lock held. */
 void pool_emit(struct lido_pool *pool, struct lido_event *event);
+
+/* As pool_emit, counted as misuse, for an event about a lease or op of `generation` on a slot that may since belong to another
+ * pool, or to none: then nobody is told, for there is nobody to tell. */
+void pool_emit_misuse(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation, struct lido_event *event);
 
 /* Add a duration to a histogram of the pool. */
 void pool_record(_Atomic uint64_t *sum_ns, _Atomic uint64_t *max_ns, _Atomic uint64_t *bucket, uint64_t ns);

@@ -1,6 +1,8 @@
 #include "pool/slots.h"
 
+#include "base/clock.h"
 #include "base/random.h"
+#include "base/thread.h"
 
 #define TO(state) (1u << SLOT_##state)
 
@@ -9,7 +11,7 @@ static const unsigned arrows[SLOT_STATES] = {
         [SLOT_OPENING] = TO(LEASED) | TO(VACANT) | TO(OPENING),
         [SLOT_IDLE] = TO(LEASED) | TO(RESTED) | TO(IDLE),
         [SLOT_RESTED] = TO(LEASED) | TO(RESTED),
-        [SLOT_LEASED] = TO(IDLE) | TO(LEASED) | TO(CHECKING) | TO(RESETTING) | TO(CLOSING) | TO(VACANT),
+        [SLOT_LEASED] = TO(IDLE) | TO(RESTED) | TO(LEASED) | TO(CHECKING) | TO(RESETTING) | TO(CLOSING),
         [SLOT_CHECKING] = TO(LEASED) | TO(CLOSING) | TO(CHECKING),
         [SLOT_RESETTING] = TO(LEASED) | TO(CLOSING) | TO(RESETTING),
         [SLOT_CLOSING] = TO(VACANT) | TO(CLOSING),
@@ -24,9 +26,13 @@ uint64_t slot_pass_on(struct lido_slot *slot, uint64_t generation, enum slot_sta
 {
         uint64_t seen = load_relaxed(&slot->word);
 
-        do
+        do {
+                while (seen & MARK_INTERRUPTING) { /* the hook is at work on the object, and does not block */
+                        thread_yield();
+                        seen = load_acquire(&slot->word);
+                }
                 debug_assert(word_generation(seen) == generation);
-        while (!slot_move(slot, &seen, word_make(generation + GENERATION_ONE, to)));
+        } while (!slot_move(slot, &seen, word_make(generation + GENERATION_ONE, to)));
         return seen & MARKS;
 }
 
@@ -62,14 +68,15 @@ static void slot_join(struct lido_slot *slot, struct lido_pool *pool, uint32_t i
         uint64_t next = word == 0 ? word_make((random >> 24) << GENERATION_SHIFT, SLOT_VACANT) : word_next(word, SLOT_VACANT);
 
         store_relaxed(&slot->pool, pool);
-        slot->index = index;
-        slot->first_generation = word_generation(next);
+        store_relaxed(&slot->index, index);
+        store_relaxed(&slot->first_generation, word_generation(next));
         store_relaxed(&slot->seen_word, 0);
         store_relaxed(&slot->object, NULL);
         store_relaxed(&slot->site, NULL);
         store_relaxed(&slot->released_site, NULL);
         store_relaxed(&slot->tag, NULL);
         store_relaxed(&slot->leases, 0);
+        store_relaxed(&slot->op_due_ns, CLOCK_NEVER);
         store_release(&slot->word, next);
 }
 

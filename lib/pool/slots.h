@@ -2,7 +2,7 @@
  *
  *          +------------------------------ VACANT <-----------------------------+
  *          | slots_claim_vacant            ^   ^                                |
- *          v                     open fails|   | lease_detach (no watch)        | keeper: closed
+ *          v                     open fails|   |                                | keeper: closed
  *       OPENING -------------------------->+   |                                |
  *          | opened                            |                                |
  *          v        acquire                    |         discard, dead, retired |
@@ -25,14 +25,14 @@
  *      IDLE      -> RESTED     keeper_pass             same generation as on the last pass
  *      RESTED    -> LEASED     slots_claim
  *      IDLE, RESTED -> LEASED  slots_claim_this        the keeper claims like any borrower, and then owns a lease
- *      LEASED    -> IDLE       lido_release_at (hot), pool_offer
- *      LEASED    -> LEASED     slot_renew              a new generation: the old lease has ended, the slot has not been
+ *      LEASED    -> IDLE       lido_release_at (hot), give_back, pool_offer
+ *      LEASED    -> RESTED     lido_pool_suspect: put back with a doubt
+ *      LEASED    -> LEASED     slot_pass_on            a new generation: the old lease has ended, the slot has not been
  *                                                      free in between. So a slot is handed from hand to hand.
- *      LEASED    -> CHECKING, RESETTING, CLOSING       pool_send
+ *      LEASED    -> CHECKING, RESETTING, CLOSING       op_want
  *      CHECKING, RESETTING -> LEASED                   op_finish
  *      CHECKING, RESETTING -> CLOSING                  op_finish
  *      CLOSING   -> VACANT     op_finish
- *      LEASED    -> VACANT     lido_detach_at          the factory watches nothing
  *
  * What holds in each state:
  *
@@ -119,11 +119,11 @@ struct lido_slot {
         _Atomic(const char *) tag;             /* on whose behalf; likewise */
         _Atomic uint64_t leases;               /* how often it was lent, ever; likewise */
         _Atomic uint32_t holder;               /* thread that acquired it last; likewise */
-        uint32_t index;                        /* constant while it belongs to a pool */
+        _Atomic uint32_t index;                /* constant while it belongs to a pool */
 
         /* From here on touched once in a while: upkeep and waiting. */
         struct letter letter __attribute__((aligned(64))); /* owner of the slot: on its way to the keeper */
-        uint64_t first_generation;  /* constant while it belongs to a pool: leases before it are another pool's */
+        _Atomic uint64_t first_generation; /* constant while it belongs to a pool: leases before it are another pool's */
         _Atomic uint64_t life;      /* owner writes: the ticket of its open, which names it in a lido_handle */
         _Atomic uint64_t born_ns;   /* owner writes: when the object was opened */
         _Atomic uint64_t acquired_ns; /* owner writes, where the pool keeps time: when it was acquired */
@@ -132,18 +132,27 @@ struct lido_slot {
         uint64_t contended_ns;      /* owner: when it was given back last while somebody waited */
         _Atomic uint64_t order;     /* owner writes: place in the order of releases, for FIFO pools */
         _Atomic uint64_t op_due_ns; /* owner writes: deadline of its op */
-        uint64_t op_began_ns;       /* owner */
+        _Atomic uint64_t op_began_ns; /* owner writes */
         _Atomic uint32_t retire_reason; /* enum lido_close_reason, written before MARK_RETIRE */
         int status;                 /* owner: how its op was answered */
         uint8_t failure;            /* owner: enum lido_failure, when its open failed */
         _Atomic uint32_t op_inline; /* who takes the answer of an open: enum op_inline */
         uint8_t reason;             /* owner: enum lido_close_reason, in CLOSING */
+        uint8_t quota;              /* owner: the quota that its lease uses; 0: none */
         uint8_t is_detached;        /* owner: CLOSING, and the object is somebody else's now */
+
+        _Atomic(void *) data;       /* the borrower's, as long as the object */
+        _Atomic(void *) lease_data; /* the borrower's, as long as the lease of lease_data_of */
+        _Atomic uint64_t lease_data_of;
+        _Atomic uint64_t label;     /* the borrowers', as long as the object */
+        _Atomic uint64_t lease_due_ns; /* when the lease of lease_due_of is revoked */
+        _Atomic uint64_t lease_due_of;
 
         /* Of the keeper alone. */
         _Atomic uint64_t seen_word; /* as the last pass found it; reports read it */
         _Atomic uint64_t seen_ns;   /* since when it has been as seen_word says; reports read it */
         uint64_t checked_ns;        /* when it was known to be alive */
+        uint8_t is_aged;            /* it is near the end of its lifetime, and a replacement was asked for if need be */
         uint8_t is_watched;         /* watch was called and unwatch was not */
 } __attribute__((aligned(SLOT_SIZE)));
 

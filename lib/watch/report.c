@@ -21,6 +21,7 @@ static const char *const cause_text[] = {
         [LIDO_CAUSE_SHED] = "the request was shed",
         [LIDO_CAUSE_DEADLOCK] = "every holder waits for another",
         [LIDO_CAUSE_BREAKER] = "opening is given up for a while",
+        [LIDO_CAUSE_QUOTA] = "the tag's quota is used up",
         [LIDO_CAUSE_UPKEEP] = "objects are being checked, reset or closed",
 };
 
@@ -120,7 +121,7 @@ static void put_slot(struct line *line, struct lido_pool *pool, struct lido_slot
         const char *site = load_relaxed(&slot->site), *tag = load_relaxed(&slot->tag);
 
         put(line, "  slot ");
-        put_number(line, slot->index);
+        put_number(line, load_relaxed(&slot->index));
         put(line, " ");
         put(line, state_name[word_state(word)]);
         put(line, " leases ");

@@ -15,7 +15,7 @@ out=bench-out set=pools repetitions=5 short_ms=150 long_ms=1000 tries=2
 missing=() preload=() programs=()
 while (($#)); do
         case $1 in
-        --quick) repetitions=3 short_ms=60 long_ms=250 tries=1 ;;
+        --quick) repetitions=3 short_ms=50 long_ms=200 tries=1 ;;
         --out) out=$2 && shift ;;
         --set) set=$2 && shift ;;
         --preload) preload+=("$2") && shift ;;

@@ -25,7 +25,7 @@ trap 'rm -rf "$folder"' EXIT
 
 # Instructions of one walk, with two digits behind the point.
 count() {
-        valgrind --tool=callgrind --callgrind-out-file=/dev/null --toggle-collect=hot_loop \
+        valgrind --tool=callgrind --callgrind-out-file=/dev/null --toggle-collect="hot_$1" \
                 "$program" "$1" "$walks" >"$folder/out" 2>&1 || { cat "$folder/out" >&2; return 1; }
         awk -v walks="$walks" '/Collected/ { printf "%.2f", $NF / walks; found = 1 } END { exit !found }' "$folder/out"
 }
@@ -48,7 +48,7 @@ done <"$here/budget.tsv"
 if ((over > 0)); then
         cat <<END
 $over hot path(s) over budget. To see where the instructions go:
-  valgrind --tool=callgrind --callgrind-out-file=callgrind.out --toggle-collect=hot_loop --dump-instr=yes $program PATH $walks
+  valgrind --tool=callgrind --callgrind-out-file=callgrind.out --toggle-collect=hot_PATH --dump-instr=yes $program PATH $walks
   callgrind_annotate callgrind.out
 A budget in tests/bench/budget.tsv is raised only in a commit that says what the instructions buy.
 END

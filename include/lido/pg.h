@@ -1,0 +1,106 @@
+/* lido/pg.h - PostgreSQL connections in a pool: liblido-pg, which needs libpq.
+ *
+ * A pool opened here lends PGconn. Connections are opened by connector threads of the pool, never by a borrower
+ * and never on an event loop; one that dies in its sleep is noticed and replaced before anybody gets it; what
+ * a borrower leaves behind (an open transaction, unread rows, COPY, settings of libpq) is undone after the
+ * release, or the connection is closed.
+ *
+ *      struct lido_pg_options pg = LIDO_PG_OPTIONS_INIT;
+ *      pg.conninfo = "host=db1,db2 dbname=shop target_session_attrs=read-write";
+ *      lido_pg_pool_open(&pool, service, &pg, NULL);
+ *
+ *      if (lido_acquire(pool, 1000, &lease) == LIDO_OK) {
+ *              PGresult *result = PQexec(lido_pg_conn(lease), "select now()");
+ *              ...
+ *              PQclear(result);
+ *              lido_release(lease);
+ *      }
+ *
+ * Everything else about the pool is lido/pool.h. While a lease lasts, all of libpq may be used on its PGconn but
+ * PQfinish and PQreset (a connection that was ended or reset so is closed on return). libpq's own settings,
+ * such as the non-blocking flag, the notice hooks or PQtrace, are put back on return.
+ */
+#ifndef LIDO_PG_H
+#define LIDO_PG_H
+
+#include <libpq-fe.h>
+
+#include "lido/pool.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* What is undone before a returned connection is lent again; always after the release, on the service's loop. Each level
+ * does what the one before it does, and more. libpq's own settings, unread results and an open transaction are undone
+ * on every level but NONE. Append only.
+ *
+ * No level undoes what the server keeps out of DISCARD ALL's reach: libraries loaded, connections of dblink, temporary
+ * replication slots, variables of procedural languages. STRICT closes a connection that is seen to use them. What is
+ * seen are command tags and, of functions, the few that matter (set_config, setseed, advisory locks, dblink, slots)
+ * under the column name that PostgreSQL gives them: a function behind an alias or inside another is not seen. */
+enum lido_pg_reset {
+        LIDO_PG_RESET_DEFAULT = 0,  /* AUTO */
+        LIDO_PG_RESET_NONE = 1,     /* nothing is sent; a connection that is not at rest is closed */
+        LIDO_PG_RESET_ROLLBACK = 2, /* settings, temporary tables, LISTEN, locks and prepared statements stay */
+        LIDO_PG_RESET_AUTO = 3,     /* what the borrower was seen to change, and nothing sent if that is nothing: settings
+                                     * and role, LISTEN, cursors, temporary tables, advisory locks, sequences. Prepared
+                                     * statements stay. What is not seen stays */
+        LIDO_PG_RESET_FULL = 4,     /* DISCARD ALL after every lease: nothing depends on what is seen */
+        LIDO_PG_RESET_STRICT = 5    /* and a new random seed; a connection seen to have gone beyond is closed */
+};
+
+/* How connections are made and kept. Zero means the default in every field. Append only. */
+struct lido_pg_options {
+        size_t size;
+        const char *conninfo;         /* as libpq takes it, keywords or URI, several hosts allowed; copied; NULL: what
+                                       * the environment says (PGHOST and so on) */
+        const char *application_name; /* overrides conninfo's; copied; default: the pool's name, as fallback */
+        const char *setup;            /* SQL that each new connection runs, and runs again after a reset that undoes it;
+                                       * copied; default: none */
+        int64_t attempt_timeout_ms;   /* to connect to one address; the pool's open_timeout_ms bounds them all
+                                       * together; default: connect_timeout of conninfo, or else 5 s */
+        uint32_t connectors;          /* connector threads at most, started when there is work; default 4 */
+        int reset;                    /* enum lido_pg_reset */
+        uint32_t drain_bytes;         /* so much of unread results is read for the sake of a connection, then it is
+                                       * closed; default 1 MiB */
+        uint32_t fat_bytes;           /* libpq never gives back what it needed for the largest row: a connection that
+                                       * has seen one of so many bytes is closed on return; default 8 MiB */
+
+        /* Called for each notice or warning of the server, but those that a borrower takes by hooks of their own.
+         * On the thread that uses the connection then: a borrower's, a connector's or the loop's. NULL: dropped. */
+        void (*on_notice)(const PGresult *notice, void *notice_context);
+        void *notice_context;
+
+        struct lido_error *error; /* lido_pg_pool_open says here what is wrong with the options; may be NULL */
+};
+#define LIDO_PG_OPTIONS_INIT LIDO_SIZED(lido_pg_options)
+
+/* Open a pool of PostgreSQL connections. NULL options are the defaults.
+ * Threads, Blocks: as lido_pool_open. Owns: the pool is the caller's, to be given to lido_pool_free; the options are
+ * copied. Returns: as lido_pool_open; LIDO_EINVAL also for a conninfo that libpq cannot parse. */
+LIDO_API int lido_pg_pool_open(struct lido_pool **ret_pool, struct lido_service *service,
+                               const struct lido_pg_options *pg_options, const struct lido_pool_options *options);
+
+/* The connection of a lease from a pool that lido_pg_pool_open has opened.
+ * Threads: any. Blocks: no. Owns: the borrower may use it until release, from one thread at a time.
+ * Returns: the connection; NULL when the lease has ended, or after the borrower has ended the connection itself. */
+LIDO_API PGconn *lido_pg_conn(lido_lease lease);
+
+/* End a lease and keep its connection, with libpq's own notice hooks. To be used instead of lido_detach, which would
+ * give what wraps it.
+ * Threads: any. Blocks: no. Owns: the connection is the caller's, who ends it with PQfinish.
+ * Returns: as lido_detach. *ret_conn is written on LIDO_OK only. */
+#define lido_pg_detach(lease, ret_conn) lido_pg_detach_at(lease, ret_conn, LIDO_HERE)
+LIDO_API int lido_pg_detach_at(lido_lease lease, PGconn **ret_conn, const char *site);
+
+/* Say what went wrong: from a result if there is one, else from the connection (both may be NULL). The text is one
+ * line; sqlstate is "" when the failure is libpq's own, such as a connection lost.
+ * Threads: the one that uses the connection. Blocks: no. Owns: *ret_error is the caller's.
+ * Returns: nothing; code is LIDO_OK when nothing went wrong. */
+LIDO_API void lido_pg_error(const PGresult *result, const PGconn *conn, struct lido_error *ret_error);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

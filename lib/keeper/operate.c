@@ -1,0 +1,209 @@
+/* What an operator does to a running pool: pause, trim, clear, rotate, suspect, adopt, reconfigure. Any thread. */
+#include <stdio.h>
+
+#include "base/clock.h"
+#include "keeper/keeper.h"
+#include "pool/op.h"
+#include "pool/options.h"
+#include "pool/waitq.h"
+
+static int check(struct lido_pool *pool)
+{
+        if (!pool)
+                return LIDO_EINVAL;
+        return load_seq_cst(&pool->gate) & GATE_FORKED ? LIDO_EFORKED : LIDO_OK;
+}
+
+int lido_pool_pause(struct lido_pool *pool, int mode)
+{
+        int rc = check(pool);
+
+        if (rc != LIDO_OK || (mode != LIDO_PAUSE_HOLD && mode != LIDO_PAUSE_REJECT))
+                return rc != LIDO_OK ? rc : LIDO_EINVAL;
+        mutex_lock(&pool->waitq.lock);
+        or_seq_cst(&pool->gate, mode == LIDO_PAUSE_REJECT ? GATE_PAUSED | GATE_REJECTING : GATE_PAUSED);
+        if (mode == LIDO_PAUSE_HOLD)
+                and_seq_cst(&pool->gate, ~GATE_REJECTING);
+        mutex_unlock(&pool->waitq.lock);
+        if (mode == LIDO_PAUSE_REJECT)
+                waitq_fail_all(pool, LIDO_EPAUSED);
+        return LIDO_OK;
+}
+
+int lido_pool_resume(struct lido_pool *pool)
+{
+        int rc = check(pool);
+
+        if (rc != LIDO_OK)
+                return rc;
+        and_seq_cst(&pool->gate, ~(GATE_PAUSED | GATE_REJECTING));
+        waitq_serve(pool);
+        pool_call_keeper(pool);
+        return LIDO_OK;
+}
+
+int lido_pool_trim(struct lido_pool *pool, uint32_t keep)
+{
+        int rc = check(pool), closed = 0;
+        uint32_t index, left;
+
+        if (rc != LIDO_OK)
+                return rc;
+        left = load_seq_cst(&pool->live);
+        for (index = load_acquire(&pool->slots.high); index > 0 && left > keep; index--) {
+                struct lido_slot *slot = slots_at(&pool->slots, index - 1);
+                uint64_t generation;
+
+                if (slots_claim_this(slot, load_acquire(&slot->word), &generation)) {
+                        op_want_close(pool, slot, generation, LIDO_CLOSE_IDLE);
+                        closed++;
+                        left--;
+                }
+        }
+        return closed;
+}
+
+/* Claim every object that nobody uses and call `act` on it; mark every one in use. */
+static void for_all(struct lido_pool *pool, uint64_t mark, void (*act)(struct lido_pool *, struct lido_slot *, uint64_t))
+{
+        slots_for_each (slot, &pool->slots)
+                for (;;) {
+                        uint64_t word = load_acquire(&slot->word), generation;
+                        enum slot_state state = word_state(word);
+
+                        if (state == SLOT_IDLE || state == SLOT_RESTED) {
+                                if (!slots_claim_this(slot, word, &generation))
+                                        continue;
+                                act(pool, slot, generation);
+                        } else if (state == SLOT_LEASED || state == SLOT_CHECKING || state == SLOT_RESETTING) {
+                                store_relaxed(&slot->retire_reason, LIDO_CLOSE_ROTATED);
+                                if (!slot_mark(slot, word_generation(word), state, mark))
+                                        continue;
+                        }
+                        break;
+                }
+}
+
+static void close_rotated(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation)
+{
+        op_want_close(pool, slot, generation, LIDO_CLOSE_ROTATED);
+}
+
+int lido_pool_clear(struct lido_pool *pool)
+{
+        int rc = check(pool);
+
+        if (rc == LIDO_OK)
+                for_all(pool, MARK_RETIRE, close_rotated);
+        return rc;
+}
+
+/* Back to rest with a doubt: who claims it next, borrower or keeper, has it checked. The mark must be there before anybody
+ * can claim it, so it is put on the lease, which is then put back as it is. */
+static void doubt(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation)
+{
+        uint64_t seen = word_make(generation, SLOT_LEASED);
+
+        while (!slot_move(slot, &seen, word_next(seen, SLOT_RESTED) | MARK_SUSPECT))
+                if (seen & MARK_RETIRE) {
+                        pool_decide_marked(pool, slot, generation);
+                        return;
+                }
+        if (load_seq_cst(&pool->gate) & GATE_NOTICE) /* law 2: a waiter may have scanned meanwhile */
+                pool_notice_idle(pool, load_seq_cst(&pool->gate));
+}
+
+int lido_pool_suspect(struct lido_pool *pool)
+{
+        int rc = check(pool);
+
+        if (rc != LIDO_OK)
+                return rc;
+        for_all(pool, MARK_SUSPECT, doubt);
+        pool_look_again(pool);
+        return LIDO_OK;
+}
+
+int lido_pool_rotate(struct lido_pool *pool, int64_t over_ms)
+{
+        int rc = check(pool);
+
+        if (rc != LIDO_OK || over_ms < 0)
+                return rc != LIDO_OK ? rc : LIDO_EINVAL;
+        if (load_seq_cst(&pool->gate) & GATE_CLOSED)
+                return LIDO_ECLOSED;
+        store_seq_cst(&pool->rotate_over_ns, clock_after_ms(1, over_ms));
+        pool_call_keeper(pool);
+        return LIDO_OK;
+}
+
+int lido_pool_adopt(struct lido_pool *pool, void *object)
+{
+        struct lido_slot *slot;
+        uint64_t ticket;
+        lido_op op;
+        int rc = check(pool);
+
+        if (rc != LIDO_OK)
+                return rc;
+        if (load_seq_cst(&pool->gate) & (GATE_CLOSED | GATE_ORPHANED))
+                return LIDO_ECLOSED;
+        if (!pool_reserve(pool))
+                return LIDO_EEXHAUSTED;
+        slot = slots_claim_vacant(&pool->slots, &ticket);
+        if (!slot) {
+                sub_seq_cst(&pool->live, 1);
+                return LIDO_EEXHAUSTED;
+        }
+        add_relaxed(&pool->opening, 1);
+        store_relaxed(&slot->op_inline, OP_TO_KEEPER);
+        store_relaxed(&slot->op_began_ns, clock_now_ns());
+        op = (lido_op){ slot, ticket };
+        return lido_op_opened(op, object);
+}
+
+static void say(struct lido_error *error, int code, const char *text)
+{
+        if (!error)
+                return;
+        *error = (struct lido_error){ .code = code };
+        snprintf(error->text, sizeof error->text, "%s", text);
+}
+
+int lido_pool_reconfigure(struct lido_pool *pool, const struct lido_pool_options *options, struct lido_error *ret_error)
+{
+        const struct lido_pool_options *old;
+        struct lido_pool_options ours;
+        int rc = check(pool);
+
+        if (rc != LIDO_OK)
+                return rc;
+        rc = options_take(&ours, options, ret_error);
+        if (rc != LIDO_OK)
+                return rc;
+        if (load_seq_cst(&pool->gate) & GATE_CLOSED)
+                return LIDO_ECLOSED;
+        mutex_lock(&pool->waitq.lock);
+        old = pool_options(pool);
+        if (ours.start != old->start || ours.open_inline != old->open_inline) {
+                say(ret_error, LIDO_EINVAL, "start and open_inline cannot change at run time");
+                rc = LIDO_EINVAL;
+        } else {
+                rc = slots_grow(&pool->slots, pool, ours.max + ours.reserve);
+        }
+        if (rc == LIDO_OK)
+                rc = pool_set_options(pool, &ours);
+        if (rc == LIDO_OK)
+                pool_set_max(pool, ours.max);
+        mutex_unlock(&pool->waitq.lock);
+        if (rc == LIDO_OK)
+                pool_look_again(pool);
+        return rc;
+}
+
+uint64_t lido_estimated_wait_ns(struct lido_pool *pool)
+{
+        if (!pool || slots_any_free(&pool->slots))
+                return 0;
+        return load_relaxed(&pool->waitq.gap_ns) * (waitq_length(pool) + 1);
+}

@@ -1,0 +1,398 @@
+#include "pg/connector.h"
+
+#include <stdint.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "base/assert.h"
+#include "base/atomic.h"
+#include "base/clock.h"
+#include "base/list.h"
+#include "base/mem.h"
+#include "base/mutex.h"
+#include "base/park.h"
+#include "base/thread.h"
+#include "pg/connect.h"
+#include "pg/failure.h"
+#include "pg/session.h"
+
+#define IDLE_MS 10000 /* long enough that a pool which opens now and then keeps its thread warm */
+
+struct job {
+        struct list link; /* guarded by lock: in `queue`, or unlinked */
+        lido_op op;       /* constant */
+};
+
+enum connector_state { CONNECTOR_IDLE, CONNECTOR_BUSY, CONNECTOR_ENDED };
+
+struct connector {
+        struct list link; /* guarded by lock */
+        struct pg_connectors *owner;
+        struct thread thread;
+        int abort_fd;               /* constant */
+        enum connector_state state; /* guarded by lock */
+        lido_op op;                 /* guarded by lock, while BUSY */
+        bool is_answered;           /* guarded by lock, while BUSY: the op was answered in its stead */
+        bool is_looking_up;         /* guarded by lock: in the resolver */
+        bool is_orphan;             /* guarded by lock: nobody joins it */
+};
+
+struct pg_connectors {
+        struct pg_options options; /* constant */
+        struct mutex lock;
+        struct list queue;      /* guarded by lock: of struct job, oldest first */
+        struct list threads;    /* guarded by lock: of struct connector */
+        unsigned thread_count;  /* guarded by lock: those not ENDED */
+        unsigned idle_count;    /* guarded by lock: those IDLE */
+        unsigned queue_length;  /* guarded by lock */
+        bool is_ending;         /* guarded by lock */
+        _Atomic uint32_t users; /* atomic: the pool and its orphans */
+        _Atomic uint32_t bell;  /* atomic: changed at each ring, slept on by idle threads */
+};
+
+static void ring(struct pg_connectors *connectors, int count)
+{
+        add_acq_rel(&connectors->bell, 1u);
+        park_wake(&connectors->bell, count);
+}
+
+/* ---- one thread ------------------------------------------------------------------------------------------ */
+
+static void empty(int event_fd)
+{
+        uint64_t count;
+
+        while (read(event_fd, &count, sizeof count) > 0)
+                continue;
+}
+
+static struct job *take_job(struct pg_connectors *connectors, struct connector *self) REQUIRES(connectors->lock)
+{
+        struct list *first = list_front(&connectors->queue);
+        struct job *job = first ? list_entry(first, struct job, link) : NULL;
+
+        if (!job)
+                return NULL;
+        list_unlink(&job->link);
+        connectors->queue_length--;
+        connectors->idle_count--;
+        empty(self->abort_fd); /* a cancel of the job before */
+        self->state = CONNECTOR_BUSY;
+        self->op = job->op;
+        self->is_answered = false;
+        return job;
+}
+
+/* Wait for a job. Returns: true with one taken; false when the thread is to end. */
+static bool wait_for_job(struct pg_connectors *connectors, struct connector *self)
+{
+        uint64_t give_up = clock_after_ms(clock_now_ns(), IDLE_MS);
+
+        for (;;) {
+                uint32_t heard = load_acquire(&connectors->bell);
+
+                mutex_lock(&connectors->lock);
+                struct job *job = take_job(connectors, self);
+                bool is_over = !job && (connectors->is_ending || clock_now_ns() >= give_up);
+                if (is_over) {
+                        self->state = CONNECTOR_ENDED;
+                        connectors->idle_count--;
+                        connectors->thread_count--;
+                }
+                mutex_unlock(&connectors->lock);
+                if (job || is_over) {
+                        mem_free(job);
+                        return job != NULL;
+                }
+                park_wait(&connectors->bell, heard, give_up);
+        }
+}
+
+static void set_looking_up(struct connector *self, bool is_looking_up)
+{
+        mutex_lock(&self->owner->lock);
+        self->is_looking_up = is_looking_up;
+        mutex_unlock(&self->owner->lock);
+}
+
+static void before_lookup(void *self)
+{
+        set_looking_up(self, true);
+}
+
+static void after_lookup(void *self)
+{
+        set_looking_up(self, false);
+}
+
+/* The work on an op is over. Returns: true when it is still to be answered. */
+static bool leave_job(struct pg_connectors *connectors, struct connector *self)
+{
+        bool is_wanted;
+
+        mutex_lock(&connectors->lock);
+        is_wanted = !self->is_answered;
+        self->state = CONNECTOR_IDLE;
+        connectors->idle_count++;
+        mutex_unlock(&connectors->lock);
+        return is_wanted;
+}
+
+static int open_session(struct connector *self, lido_op op, struct pg_session **ret_session, struct lido_error *error)
+{
+        const struct pg_options *options = &self->owner->options;
+        const struct connect_stop stop = {
+                .deadline_ns = lido_op_deadline_ns(op),
+                .abort_fd = self->abort_fd,
+                .before_lookup = before_lookup,
+                .after_lookup = after_lookup,
+                .owner = self,
+        };
+        PGconn *conn;
+        int rc = connect_open(options, &stop, &conn, error);
+
+        if (rc != LIDO_OK)
+                return rc;
+        rc = session_new(ret_session, conn, options);
+        if (rc != LIDO_OK) {
+                PQsetnonblocking(conn, 1); /* so that the goodbye of PQfinish cannot block */
+                PQfinish(conn);
+                failure_set(error, rc, LIDO_FAILURE_TRANSIENT, lido_strerror(rc));
+        }
+        return rc;
+}
+
+static void do_job(struct pg_connectors *connectors, struct connector *self)
+{
+        lido_op op = self->op; /* nobody else writes it while BUSY */
+        struct pg_session *session = NULL;
+        struct lido_error error;
+        int rc = open_session(self, op, &session, &error);
+        bool is_wanted = leave_job(connectors, self);
+
+        if (rc == LIDO_OK && (!is_wanted || lido_op_opened(op, session) != LIDO_OK))
+                session_close(session);
+        else if (rc != LIDO_OK && is_wanted)
+                lido_op_failed(op, &error);
+}
+
+static void connectors_unref(struct pg_connectors *connectors);
+
+static void run(void *self_pointer)
+{
+        struct connector *self = self_pointer;
+        struct pg_connectors *connectors = self->owner;
+        bool is_orphan;
+
+        while (wait_for_job(connectors, self))
+                do_job(connectors, self);
+        mutex_lock(&connectors->lock);
+        is_orphan = self->is_orphan;
+        mutex_unlock(&connectors->lock);
+        if (is_orphan) { /* otherwise `self` belongs to who joins */
+                close(self->abort_fd);
+                mem_free(self);
+                connectors_unref(connectors);
+        }
+}
+
+/* ---- threads come and go --------------------------------------------------------------------------------- */
+
+static void reap(struct connector *connector)
+{
+        thread_join(&connector->thread);
+        close(connector->abort_fd);
+        mem_free(connector);
+}
+
+/* Collect those that ended for want of work. */
+static void reap_ended(struct pg_connectors *connectors)
+{
+        struct list ended;
+
+        list_init(&ended);
+        mutex_lock(&connectors->lock);
+        list_for_each_safe(it, &connectors->threads) {
+                if (list_entry(it, struct connector, link)->state == CONNECTOR_ENDED) {
+                        list_unlink(it);
+                        list_push_back(&ended, it);
+                }
+        }
+        mutex_unlock(&connectors->lock);
+        list_for_each_safe(it, &ended)
+                reap(list_entry(it, struct connector, link));
+}
+
+/* One more thread, counted already. */
+static int start_thread(struct pg_connectors *connectors)
+{
+        struct connector *connector = mem_zalloc(sizeof *connector);
+        int rc = LIDO_ENOMEM;
+
+        if (!connector)
+                goto uncount;
+        connector->owner = connectors;
+        list_init(&connector->link);
+        connector->abort_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        rc = LIDO_EFACTORY;
+        if (connector->abort_fd < 0)
+                goto free_connector;
+        mutex_lock(&connectors->lock); /* the thread's first act is to lock: it finds itself in the list */
+        list_push_back(&connectors->threads, &connector->link);
+        rc = thread_start(&connector->thread, "lido-connect", 0, run, connector);
+        if (rc != LIDO_OK)
+                list_unlink(&connector->link);
+        mutex_unlock(&connectors->lock);
+        if (rc == LIDO_OK)
+                return LIDO_OK;
+        close(connector->abort_fd);
+free_connector:
+        mem_free(connector);
+uncount:
+        mutex_lock(&connectors->lock);
+        connectors->thread_count--;
+        connectors->idle_count--;
+        mutex_unlock(&connectors->lock);
+        return rc;
+}
+
+/* ---- the face -------------------------------------------------------------------------------------------- */
+
+struct pg_connectors *connectors_new(struct pg_options *options)
+{
+        struct pg_connectors *connectors = mem_zalloc(sizeof *connectors);
+
+        if (!connectors)
+                return NULL;
+        connectors->options = *options;
+        store_relaxed(&connectors->users, 1);
+        mutex_init(&connectors->lock);
+        list_init(&connectors->queue);
+        list_init(&connectors->threads);
+        return connectors;
+}
+
+const struct pg_options *connectors_options(const struct pg_connectors *connectors)
+{
+        return &connectors->options;
+}
+
+static void fail(lido_op op, int rc, const char *text)
+{
+        struct lido_error error;
+
+        failure_set(&error, rc, LIDO_FAILURE_TRANSIENT, text);
+        lido_op_failed(op, &error);
+}
+
+static bool is_same(lido_op a, lido_op b)
+{
+        return a.slot == b.slot && a.ticket == b.ticket;
+}
+
+/* Take a waiting job out of the queue. */
+static bool withdraw(struct pg_connectors *connectors, lido_op op)
+{
+        struct job *found = NULL;
+
+        mutex_lock(&connectors->lock);
+        list_for_each_safe(it, &connectors->queue) {
+                struct job *job = list_entry(it, struct job, link);
+
+                if (is_same(job->op, op)) {
+                        found = job;
+                        connectors->queue_length--;
+                        list_unlink(it);
+                }
+        }
+        mutex_unlock(&connectors->lock);
+        mem_free(found);
+        return found != NULL;
+}
+
+void connectors_open(struct pg_connectors *connectors, lido_op op)
+{
+        struct job *job = mem_zalloc(sizeof *job);
+        bool is_alone, is_short;
+        int rc = LIDO_OK;
+
+        if (!job) {
+                fail(op, LIDO_ENOMEM, "out of memory");
+                return;
+        }
+        job->op = op;
+        reap_ended(connectors);
+        mutex_lock(&connectors->lock);
+        list_push_back(&connectors->queue, &job->link);
+        connectors->queue_length++;
+        is_alone = connectors->thread_count == 0;
+        is_short = connectors->queue_length > connectors->idle_count &&
+                   connectors->thread_count < connectors->options.given.connectors;
+        if (is_short) {
+                connectors->thread_count++;
+                connectors->idle_count++;
+        }
+        mutex_unlock(&connectors->lock);
+        if (is_short)
+                rc = start_thread(connectors);
+        if (rc == LIDO_OK || !is_alone)
+                ring(connectors, 1);
+        else if (withdraw(connectors, op))
+                fail(op, rc, "no thread to connect on");
+}
+
+void connectors_cancel(struct pg_connectors *connectors, lido_op op)
+{
+        bool is_mine = withdraw(connectors, op);
+
+        mutex_lock(&connectors->lock);
+        list_for_each(it, &connectors->threads) {
+                struct connector *connector = list_entry(it, struct connector, link);
+
+                if (is_mine || connector->state != CONNECTOR_BUSY || connector->is_answered || !is_same(connector->op, op))
+                        continue;
+                if (connector->is_looking_up)
+                        is_mine = connector->is_answered = true;
+                if (eventfd_write(connector->abort_fd, 1) != 0)
+                        continue; /* it is readable already */
+        }
+        mutex_unlock(&connectors->lock);
+        if (is_mine)
+                fail(op, LIDO_ECANCELED, "it is not wanted any more");
+}
+
+static void connectors_unref(struct pg_connectors *connectors)
+{
+        if (sub_acq_rel(&connectors->users, 1) != 1)
+                return;
+        options_fini(&connectors->options);
+        mutex_fini(&connectors->lock);
+        mem_free(connectors);
+}
+
+void connectors_free(struct pg_connectors *connectors)
+{
+        struct list joined;
+
+        list_init(&joined);
+        mutex_lock(&connectors->lock);
+        lido_assert(list_is_empty(&connectors->queue));
+        connectors->is_ending = true;
+        list_for_each_safe(it, &connectors->threads) {
+                struct connector *connector = list_entry(it, struct connector, link);
+
+                list_unlink(it);
+                if (connector->state == CONNECTOR_BUSY || thread_is_self(&connector->thread)) {
+                        connector->is_orphan = true;
+                        add_relaxed(&connectors->users, 1);
+                        pthread_detach(connector->thread.native);
+                } else {
+                        list_push_back(&joined, it);
+                }
+        }
+        mutex_unlock(&connectors->lock);
+        ring(connectors, INT32_MAX);
+        list_for_each_safe(it, &joined)
+                reap(list_entry(it, struct connector, link));
+        connectors_unref(connectors);
+}

@@ -1,0 +1,167 @@
+/* pg/pool.c - the factory of PostgreSQL connections: which hook is done where.
+ *
+ *      open                       a connector thread: lookups, SCRAM and TLS block or take milliseconds (connector.h)
+ *      check, reset, watch        the loop: a short exchange each, waited for as an event (watch.h)
+ *      close                      wherever it is called: it cannot block (session.h)
+ *      peek, verdict              the borrower's thread: one recv, or no system call at all
+ *      interrupt                  any thread: shutdown of the session's spare descriptor
+ *
+ * So the factory is not LIDO_FACTORY_BLOCKING. After a fork no hook runs in the child, which therefore touches nothing of
+ * its parent's sessions; all descriptors are closed on exec.
+ */
+#include "lido/pg.h"
+
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "pg/connector.h"
+#include "pg/failure.h"
+#include "pg/session.h"
+#include "pg/watch.h"
+
+static void on_open(lido_op op, void *connectors)
+{
+        connectors_open(connectors, op);
+}
+
+static void on_close(lido_op op, void *session, void *connectors)
+{
+        (void)connectors;
+        session_close(session);
+        lido_op_done(op, LIDO_OK);
+}
+
+static void on_check(lido_op op, void *session, void *connectors)
+{
+        (void)connectors;
+        watch_check(session, op);
+}
+
+static void on_reset(lido_op op, void *session, void *connectors)
+{
+        (void)connectors;
+        watch_reset(session, op);
+}
+
+/* A check or reset needs no hint: the pool interrupts its session, which ends it. */
+static void on_cancel(lido_op op, void *connectors)
+{
+        connectors_cancel(connectors, op);
+}
+
+static enum lido_peek on_peek(void *session, void *connectors)
+{
+        (void)connectors;
+        return session_peek(session);
+}
+
+static enum lido_verdict on_verdict(void *session, void *connectors)
+{
+        (void)connectors;
+        return session_verdict(session);
+}
+
+static void on_interrupt(void *session, void *connectors)
+{
+        (void)connectors;
+        session_interrupt(session);
+}
+
+static void on_describe(void *session, char *text, size_t size, void *connectors)
+{
+        (void)connectors;
+        snprintf(text, size, "%s", ((const struct pg_session *)session)->label);
+}
+
+static void on_watch(lido_handle handle, void *session, struct uv_loop_s *loop, void *connectors)
+{
+        (void)connectors;
+        watch_start(session, handle, loop);
+}
+
+static void on_unwatch(void *session, void *connectors)
+{
+        (void)connectors;
+        watch_stop(session);
+}
+
+static void on_end(void *connectors)
+{
+        connectors_free(connectors);
+}
+
+/* A pool that existed, if only for a moment, calls its end hook. */
+static bool had_pool(int rc)
+{
+        return rc == LIDO_OK || rc == LIDO_ECLOSED || rc == LIDO_EPERMANENT || rc == LIDO_EUNAVAIL || rc == LIDO_ETIMEDOUT;
+}
+
+int lido_pg_pool_open(struct lido_pool **ret_pool, struct lido_service *service,
+                      const struct lido_pg_options *pg_options, const struct lido_pool_options *options)
+{
+        struct lido_factory factory = {
+                .size = sizeof factory,
+                .kind = "pg",
+                .flags = LIDO_FACTORY_PEEK_ALWAYS | LIDO_FACTORY_TIMED, /* half a microsecond, beside any query */
+                .open = on_open,
+                .close = on_close,
+                .check = on_check,
+                .reset = on_reset,
+                .cancel = on_cancel,
+                .peek = on_peek,
+                .verdict = on_verdict,
+                .interrupt = on_interrupt,
+                .describe = on_describe,
+                .watch = on_watch,
+                .unwatch = on_unwatch,
+                .end = on_end,
+        };
+        struct pg_options taken;
+        int rc;
+
+        rc = options_init(&taken, pg_options, options && options->name ? options->name : "lido");
+        if (rc != LIDO_OK)
+                return rc;
+        taken.given.error = NULL; /* the caller's memory */
+        factory.context = connectors_new(&taken);
+        if (!factory.context) {
+                options_fini(&taken);
+                return LIDO_ENOMEM;
+        }
+        rc = lido_pool_open(ret_pool, service, &factory, options);
+        if (!had_pool(rc))
+                connectors_free(factory.context);
+        return rc;
+}
+
+PGconn *lido_pg_conn(lido_lease lease)
+{
+        struct pg_session *session = lido_object(lease);
+
+        return session ? session->conn : NULL;
+}
+
+int lido_pg_detach_at(lido_lease lease, PGconn **ret_conn, const char *site)
+{
+        void *session;
+        int rc = lido_detach_at(lease, &session, site);
+
+        if (rc == LIDO_OK)
+                *ret_conn = session_release_conn(session);
+        return rc;
+}
+
+void lido_pg_error(const PGresult *result, const PGconn *conn, struct lido_error *ret_error)
+{
+        memset(ret_error, 0, sizeof *ret_error);
+        if (result) {
+                ExecStatusType status = PQresultStatus(result);
+
+                if (status == PGRES_FATAL_ERROR || status == PGRES_BAD_RESPONSE || status == PGRES_PIPELINE_ABORTED)
+                        failure_from_result(ret_error, result);
+        } else if (conn && PQerrorMessage(conn)[0] != '\0') {
+                failure_from_text(ret_error, PQerrorMessage(conn));
+                ret_error->code = LIDO_EFACTORY;
+        }
+}

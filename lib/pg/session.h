@@ -1,0 +1,80 @@
+/* pg/session.h - the pooled object: one PGconn, what is known of it, and the spare descriptor of its socket.
+ *
+ * The PGconn belongs to whoever owns the slot: the connector that made it, the borrower, the loop. Others touch
+ * only the line, a dup() of the socket. It is what the loop watches, because libpq closes its own descriptor
+ * when it likes, and what interrupt shuts down; it is closed when both the session and the watch are done with it.
+ *
+ * libpq's event hook sees the results, also of a borrower who calls libpq directly, and notes here what PQstatus will
+ * not tell: that the server ended the session, or that an error had no SQLSTATE and so was libpq's own. When libpq
+ * fails to send, as after an immediate shutdown, it tells not even the hook: PQstatus stays OK and the transaction idle.
+ * So on return an error message, whatever its cause, is reason enough to look at the socket.
+ */
+#ifndef LIDO_PG_SESSION_H
+#define LIDO_PG_SESSION_H
+
+#include <libpq-fe.h>
+#include <stdbool.h>
+
+#include "base/atomic.h"
+#include "lido/pool.h"
+#include "pg/options.h"
+#include "pg/reset.h"
+#include "pg/work.h"
+
+struct pg_line {
+        int fd;                 /* constant */
+        _Atomic uint32_t users; /* atomic: the session, its watch */
+};
+
+struct pg_line *line_new(int fd);
+void line_unref(struct pg_line *line);
+
+struct pg_watch;
+
+struct pg_session {
+        const struct pg_options *options; /* constant; lives as long as the pool */
+        struct pg_line *line;             /* constant */
+        char label[160];                  /* constant, for describe */
+        _Atomic uint32_t users;           /* atomic: the pool or the borrower who detaches, and the watch */
+
+        PGconn *conn;       /* owner of the slot only; NULL once the borrower has ended it */
+        bool is_lost;       /* owner of the slot only: the server has ended it, or the borrower has reset it */
+        bool is_doubtful;   /* owner: an error without SQLSTATE since the last round trip of ours */
+        unsigned dirt;      /* owner: enum reset_dirt, since the last reset */
+        bool is_fat;        /* owner: a row was larger than fat_bytes */
+        int last_status;    /* owner: ExecStatusType of the last result seen since the last reset; else 0 */
+        char sqlstate[6];   /* owner: with which the server ended it, or "" */
+
+        struct pg_watch *watch; /* loop thread */
+        struct reset_plan plan; /* loop thread, likewise */
+        struct work work;       /* loop thread, between a check or reset and its answer */
+        lido_op op;             /* likewise */
+        bool is_working;        /* loop thread */
+};
+
+/* Wrap a connection at rest. Owns: conn is the session's on success. Returns: LIDO_OK; LIDO_ENOMEM; LIDO_EFACTORY when
+ * there is no descriptor left. */
+int session_new(struct pg_session **ret_session, PGconn *conn, const struct pg_options *options);
+
+/* End the connection, without ever blocking, and drop the pool's share of the session. */
+void session_close(struct pg_session *session);
+
+/* Give the connection away, with libpq's own hooks, and drop the pool's share of the session. Returns: the PGconn. */
+PGconn *session_release_conn(struct pg_session *session);
+
+/* Drop a share. */
+void session_unref(struct pg_session *session);
+
+/* Look at the socket without blocking or reading. */
+enum lido_peek session_peek(struct pg_session *session);
+
+/* In what state is it really? Puts libpq's settings back as far as that needs no round trip. */
+enum lido_verdict session_verdict(struct pg_session *session);
+
+/* Put libpq's settings back, and drop notifications that nobody has asked for. Not blocking when at rest. */
+void session_restore(struct pg_session *session);
+
+/* Shut the socket down. Threads: any. */
+void session_interrupt(struct pg_session *session);
+
+#endif

@@ -1,0 +1,222 @@
+/* The model scheduler by hand.
+ *
+ *      sim                       a storm of 20 seconds
+ *      sim --seed N              one seed, each step told; if it fails, its smallest case as well
+ *      sim --schedules N         so many seeds, from --from N on
+ *      sim --seconds S
+ *      sim --speed               schedules a second on the typical program
+ *      sim --exhaustive P        every schedule with at most P preemptions of the programs of exhaustive.c, but of each
+ *                                no more than --schedules
+ *      sim --mutants             break the core in every way at every site, and see whether --schedules notice it
+ *      sim --day [--seed N]      a day of random load
+ *      sim --sites               every operation on a shared word, and how often it was passed
+ */
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "sim/exhaustive.h"
+#include "sim/mutate.h"
+#include "sim/sim.h"
+#include "sim/storm.h"
+#include "sim/world.h"
+
+static void tell_figures(const struct storm_figures *figures)
+{
+        printf("%" PRIu64 " schedules in %.1f s: %.0f a second, %.0f steps each, %" PRIu64 " failed\n", figures->runs,
+               figures->seconds, (double)figures->runs / figures->seconds,
+               (double)figures->steps / (double)figures->runs, figures->failures);
+}
+
+static int tell_failure(uint64_t seed)
+{
+        static struct storm_case smallest;
+        struct sim_strategy strategy;
+        struct program program;
+
+        storm_draw(seed, &program, &strategy);
+        storm_shrink(&program, &strategy, seed, &smallest);
+        storm_tell(&smallest);
+        return 1;
+}
+
+static int run_storm(uint64_t first, uint64_t schedules, double seconds)
+{
+        struct storm_figures figures = storm(first, schedules, seconds);
+
+        tell_figures(&figures);
+        if (!figures.failures)
+                return 0;
+        printf("SEED=%" PRIu64 ": %s\n", figures.first_seed, figures.message);
+        return tell_failure(figures.first_seed);
+}
+
+static int run_seed(uint64_t seed)
+{
+        struct sim_strategy strategy;
+        struct sim_result result;
+        struct program program;
+
+        storm_draw(seed, &program, &strategy);
+        printf("seed %" PRIu64 ", %s, memory %s\n", seed, strategy.kind == SIM_PCT ? "priorities" : "random walk",
+               strategy.stale ? "weak" : "strong");
+        program_print(&program);
+        result = storm_run(seed, true);
+        printf("%s after %" PRIu64 " steps, hash %016" PRIx64 "\n", result.failed ? result.message : "sound", result.steps,
+               result.hash);
+        return result.failed ? tell_failure(seed) : 0;
+}
+
+static int measure_speed(void)
+{
+        struct sim_strategy strategy = { .kind = SIM_RANDOM };
+        struct program program;
+        uint64_t runs = 0, steps = 0;
+        double began = storm_cpu(), seconds;
+
+        program_typical(&program);
+        do {
+                for (int i = 0; i < 1000; i++, runs++) {
+                        struct sim_result result = world_run(&program, &strategy, runs);
+
+                        steps += result.steps;
+                        if (result.failed) {
+                                printf("%s\n", result.message);
+                                return 1;
+                        }
+                }
+                seconds = storm_cpu() - began;
+        } while (seconds < 3);
+        printf("4 threads x 2 leases on a pool of 2: %.0f schedules a second, %.0f steps each\n",
+               (double)runs / seconds, (double)steps / (double)runs);
+        return 0;
+}
+
+static int run_exhaustive(unsigned preemptions, uint64_t limit)
+{
+        uint64_t sum = 0;
+        int status = 0;
+
+        for (unsigned i = 0; i < exhaustive_count(); i++) {
+                struct sim_result failure;
+                struct exhaustive e;
+                double began = storm_cpu();
+                uint64_t runs;
+
+                exhaustive_get(i, &e);
+                runs = exhaustive_run(&e.program, preemptions, 0, limit, &failure);
+                sum += runs;
+                printf("%-40s %u preemptions: %s %9" PRIu64 " schedules in %5.1f s%s%s\n", e.name, preemptions,
+                       runs == limit ? "first" : "all  ", runs, storm_cpu() - began, failure.failed ? ": " : "",
+                       failure.failed ? failure.message : "");
+                fflush(stdout);
+                if (failure.failed)
+                        status = 1;
+        }
+        printf("%" PRIu64 " schedules\n", sum);
+        return status;
+}
+
+static const char *base_name(const char *file)
+{
+        const char *slash = strrchr(file, '/');
+
+        return slash ? slash + 1 : file;
+}
+
+#define MOST_SITES 2000
+
+/* Every way to break every site of the core; tells which ones nothing in the storm notices. */
+static int run_mutants(uint64_t schedules)
+{
+        static struct sim_site *sites[MOST_SITES];
+        unsigned count = mutate_sites(sites, MOST_SITES), tried = 0, caught = 0;
+
+        for (unsigned i = 0; i < count; i++) {
+                if (!strstr(sites[i]->file, "lib/"))
+                        continue;
+                for (int m = SIM_WEAKER; m <= SIM_BLIND; m++) {
+                        char message[400] = "";
+                        uint64_t runs;
+
+                        if (!mutate_applies(sites[i], (enum sim_mutation)m))
+                                continue;
+                        mutate_site(sites[i], (enum sim_mutation)m);
+                        runs = storm_until_failure(1, schedules, message, sizeof message);
+                        mutate_nothing();
+                        tried++;
+                        caught += runs > 0;
+                        printf("%-12s %s:%d %s %s: ", mutate_name((enum sim_mutation)m), base_name(sites[i]->file),
+                               sites[i]->line, sites[i]->function, sites[i]->what);
+                        if (runs)
+                                printf("caught by schedule %" PRIu64 ": %s\n", runs, message);
+                        else
+                                printf("not noticed in %" PRIu64 "\n", schedules);
+                        fflush(stdout);
+                }
+        }
+        printf("%u mutants, %u caught\n", tried, caught);
+        return 0;
+}
+
+static int list_sites(uint64_t schedules)
+{
+        static struct sim_site *sites[MOST_SITES];
+        unsigned count = mutate_sites(sites, MOST_SITES);
+        char message[400];
+
+        storm_until_failure(1, schedules, message, sizeof message);
+        for (unsigned i = 0; i < count; i++)
+                printf("%9" PRIu64 " %s:%d %s %s\n", sites[i]->hits, base_name(sites[i]->file), sites[i]->line,
+                       sites[i]->function, sites[i]->what);
+        return 0;
+}
+
+int main(int count, char **arguments)
+{
+        uint64_t seed = 0, from = 1, schedules = UINT64_MAX;
+        double seconds = 20;
+        unsigned preemptions = 0;
+        bool has_seed = false, wants_mutants = false, wants_sites = false;
+
+        for (int i = 1; i < count; i++) {
+                const char *value = i + 1 < count ? arguments[i + 1] : "";
+
+                if (strcmp(arguments[i], "--seed") == 0) {
+                        seed = strtoull(value, NULL, 0);
+                        has_seed = true;
+                        i++;
+                } else if (strcmp(arguments[i], "--from") == 0) {
+                        from = strtoull(value, NULL, 0);
+                        i++;
+                } else if (strcmp(arguments[i], "--schedules") == 0) {
+                        schedules = strtoull(value, NULL, 0);
+                        seconds = 0;
+                        i++;
+                } else if (strcmp(arguments[i], "--seconds") == 0) {
+                        seconds = strtod(value, NULL);
+                        i++;
+                } else if (strcmp(arguments[i], "--exhaustive") == 0) {
+                        preemptions = (unsigned)strtoul(value, NULL, 0);
+                        i++;
+                } else if (strcmp(arguments[i], "--mutants") == 0) {
+                        wants_mutants = true;
+                } else if (strcmp(arguments[i], "--sites") == 0) {
+                        wants_sites = true;
+                } else if (strcmp(arguments[i], "--speed") == 0) {
+                        return measure_speed();
+                } else {
+                        fprintf(stderr, "unknown option %s\n", arguments[i]);
+                        return 2;
+                }
+        }
+        if (wants_mutants)
+                return run_mutants(schedules == UINT64_MAX ? 3000 : schedules);
+        if (wants_sites)
+                return list_sites(schedules == UINT64_MAX ? 20000 : schedules);
+        if (preemptions)
+                return run_exhaustive(preemptions, schedules);
+        return has_seed ? run_seed(seed) : run_storm(from, schedules, seconds);
+}
