@@ -37,9 +37,8 @@ struct lido_worker_event;
 
 /* ---- jobs ------------------------------------------------------------------------------------------------ */
 
-/* Which of the queued jobs is next: a higher one, but each class overtakes a lower one at most overtake_jobs times in a
- * row, so that nobody starves. Zero is the usual. */
-enum lido_priority { LIDO_PRIORITY_NORMAL = 0, LIDO_PRIORITY_HIGH = 1, LIDO_PRIORITY_LOW = 2 };
+/* Which of the queued jobs is next? One of a higher class (enum lido_priority), but each class overtakes a lower one at most
+ * overtake_jobs times in a row, so that nobody starves. CRITICAL stands with HIGH, and is kept as with LIDO_JOB_KEEP. */
 
 #define LIDO_JOB_KEEP 1u /* never drop it for overload: not when the queue is full, not when it has stood too long */
 
