@@ -14,5 +14,6 @@
 #include "lido/service.h"
 #include "lido/stats.h"
 #include "lido/version.h"
+#include "lido/worker.h"
 
 #endif

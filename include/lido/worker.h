@@ -37,9 +37,8 @@ struct lido_worker_event;
 
 /* ---- jobs ------------------------------------------------------------------------------------------------ */
 
-/* Which of the queued jobs is next: a higher one, but each class overtakes a lower one at most overtake_jobs times in a
- * row, so that nobody starves. Zero is the usual. */
-enum lido_priority { LIDO_PRIORITY_NORMAL = 0, LIDO_PRIORITY_HIGH = 1, LIDO_PRIORITY_LOW = 2 };
+/* Which of the queued jobs is next? One of a higher class (enum lido_priority), but each class overtakes a lower one at most
+ * overtake_jobs times in a row, so that nobody starves. CRITICAL stands with HIGH, and is kept as with LIDO_JOB_KEEP. */
 
 #define LIDO_JOB_KEEP 1u /* never drop it for overload: not when the queue is full, not when it has stood too long */
 
@@ -96,7 +95,8 @@ struct lido_workers_options {
         int64_t codel_interval_ms; /* default 2 s */
 
         int64_t stuck_after_ms; /* report a job that runs for so long, once; default LIDO_NEVER */
-        int backtrace_signal;   /* a signal lido may use to have a stuck thread say where it is; default 0: none */
+        int backtrace_signal;   /* sent to a stuck thread so that it says where it is; its handler must be
+                                 * lido_workers_on_signal, set by the embedder; default 0: none */
 
         /* Called on each worker thread as its first and its last thing: set an affinity, register with a profiler. */
         void (*on_start)(uint32_t worker, void *context);
@@ -304,6 +304,10 @@ struct lido_worker_event {
         uint32_t frame_count;
         uint32_t reserved;
 };
+
+/* The handler of backtrace_signal: set it with sigaction(2), with SA_RESTART. It does nothing in a thread that was not asked.
+ * Threads: any; in a signal handler, which is what it is for. Blocks: no. */
+LIDO_API void lido_workers_on_signal(int signal_number);
 
 /* The name of an event type, "stuck". Threads: any, also in a signal handler. Blocks: no. */
 LIDO_API const char *lido_worker_event_name(int type);

@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <execinfo.h>
 #include <signal.h>
-#include <string.h>
 
 #include "base/mutex.h"
 #include "worker/executor.h"
@@ -19,7 +18,7 @@ static struct backtrace answer;
 static _Atomic uint32_t state;
 static _Atomic uint32_t asked_thread;
 
-static void on_signal(int signal_number)
+void lido_workers_on_signal(int signal_number)
 {
         int saved = errno;
 
@@ -36,15 +35,12 @@ static void on_signal(int signal_number)
 
 int backtrace_prepare(int signal_number)
 {
-        struct sigaction action;
         void *frame[2];
 
-        memset(&action, 0, sizeof action);
-        action.sa_handler = on_signal;
-        action.sa_flags = SA_RESTART;
-        sigemptyset(&action.sa_mask);
-        backtrace(frame, 2);
-        return sigaction(signal_number, &action, NULL) == 0 ? LIDO_OK : LIDO_EINVAL;
+        if (signal_number < 1 || signal_number > SIGRTMAX || signal_number == SIGKILL || signal_number == SIGSTOP)
+                return LIDO_EINVAL;
+        backtrace(frame, 2); /* the first call loads a library, which is not for a handler */
+        return LIDO_OK;
 }
 
 void backtrace_admit(int signal_number)

@@ -1,7 +1,7 @@
 /* worker/backtrace.h - have another thread say where it is: a signal whose handler walks the stack.
  *
- * Only where the embedder has named a signal for it. The handler is async-signal-safe once backtrace(3) has been called
- * before, which backtrace_prepare sees to. One trace at a time in a process; a thread that does not answer within a tenth of
+ * Only where the embedder has named a signal, and has made lido_workers_on_signal its handler: lido changes no handler of
+ * the process. That is async-signal-safe once backtrace(3) has been called before, which backtrace_prepare sees to. One trace at a time in a process; a thread that does not answer within a tenth of
  * a second (it sleeps in the kernel without a care for signals) is reported without frames.
  */
 #ifndef LIDO_WORKER_BACKTRACE_H
@@ -20,7 +20,7 @@ struct backtrace {
         uint32_t count;
 };
 
-/* Install the handler. Returns: LIDO_OK; LIDO_EINVAL for a signal that cannot be had. */
+/* Returns: LIDO_OK; LIDO_EINVAL for a number that no handler can have. */
 int backtrace_prepare(int signal_number);
 
 /* Let the calling thread be asked. */

@@ -1,12 +1,11 @@
 /* The life of an executor: open, resize, drain, close, shut down. */
-#include "worker/backtrace.h"
 #include "worker/executor.h"
 
-#include <limits.h>
 #include <stdio.h>
 
 #include "base/mem.h"
 #include "base/sized.h"
+#include "worker/backtrace.h"
 
 #define DEFAULT_MAX 4 /* what libuv's pool has, and what users of uv_queue_work are used to */
 #define DEFAULT_IDLE_TIMEOUT_MS 60000

@@ -257,14 +257,14 @@ struct lido_worker *worker_self(void);
 
 /* ---- fork.c ---------------------------------------------------------------------------------------------- */
 
-extern _Atomic uint32_t fork_epoch; /* written in a child made by fork, while it has one thread */
+extern _Atomic uint32_t worker_epoch; /* written in a child made by fork, while it has one thread */
 
 void fork_register(struct lido_workers *ws);
 void fork_unregister(struct lido_workers *ws);
 
 static inline bool is_foreign(const struct lido_workers *ws)
 {
-        return ws->epoch != load_relaxed(&fork_epoch);
+        return ws->epoch != load_relaxed(&worker_epoch);
 }
 
 /* ---- submit.c: into the queue and out of it -------------------------------------------------------------- */
@@ -275,7 +275,7 @@ int submit_admit_locked(struct lido_workers *ws, struct job *job) REQUIRES(ws->l
 /* Is it a job at all? Returns: LIDO_OK, LIDO_EINVAL, LIDO_EFORKED. */
 static inline int submit_check(struct lido_workers *ws, struct lido_job *job)
 {
-        if (!ws || !job || !job->run || job->priority > LIDO_PRIORITY_LOW || (job->flags & ~LIDO_JOB_KEEP))
+        if (!ws || !job || !job->run || job->priority > LIDO_PRIORITY_CRITICAL || (job->flags & ~LIDO_JOB_KEEP))
                 return LIDO_EINVAL;
         return is_foreign(ws) ? LIDO_EFORKED : LIDO_OK;
 }

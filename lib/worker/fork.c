@@ -10,7 +10,7 @@
 #include "worker/executor.h"
 #include "worker/group.h"
 
-_Atomic uint32_t fork_epoch;
+_Atomic uint32_t worker_epoch;
 
 static struct mutex registry = MUTEX_INIT;
 static struct list executors = { &executors, &executors }; /* registry */
@@ -32,7 +32,7 @@ static void unlock_all(void) NO_THREAD_SAFETY
 
 static void unlock_in_child(void) NO_THREAD_SAFETY
 {
-        store_relaxed(&fork_epoch, load_relaxed(&fork_epoch) + 1);
+        store_relaxed(&worker_epoch, load_relaxed(&worker_epoch) + 1);
         unlock_all();
 }
 
@@ -45,7 +45,7 @@ void fork_register(struct lido_workers *ws)
 {
         pthread_once(&once, watch_forks);
         mutex_lock(&registry);
-        ws->epoch = load_relaxed(&fork_epoch);
+        ws->epoch = load_relaxed(&worker_epoch);
         list_push_back(&executors, &ws->registry_link);
         mutex_unlock(&registry);
 }

@@ -41,7 +41,7 @@ struct job *queue_victim(struct queue *queue)
                 list_for_each(link, &queue->class[i]) {
                         struct job *job = list_entry(link, struct job, link);
 
-                        if (!(job->flags & LIDO_JOB_KEEP))
+                        if (queue_may_drop(job))
                                 return job;
                 }
         return NULL;
@@ -72,7 +72,7 @@ struct job *queue_overdue(struct queue *queue, uint64_t now_ns)
 
                         if (now_ns - job->since_ns <= 2 * queue->target_ns)
                                 break;
-                        if (!(job->flags & LIDO_JOB_KEEP))
+                        if (queue_may_drop(job))
                                 return job;
                 }
         return NULL;

@@ -43,10 +43,16 @@ static inline uint32_t queue_count(struct queue *queue)
 unsigned queue_class_slow(const struct queue *queue, unsigned highest);
 void queue_overtake_slow(struct queue *queue, unsigned class);
 
-/* The priorities are 0 for the usual, then higher and lower: classes 1, 0 and 2. */
+/* The priorities are normal, high, low, critical: classes 1, 0, 2 and 0. */
 static inline unsigned queue_class_of(const struct job *job)
 {
-        return (0x201u >> (4 * job->priority)) & 0xf;
+        return (0x0201u >> (4 * job->priority)) & 0xf;
+}
+
+/* May it be dropped for overload? */
+static inline bool queue_may_drop(const struct job *job)
+{
+        return !(job->flags & LIDO_JOB_KEEP) && job->priority != LIDO_PRIORITY_CRITICAL;
 }
 
 /* Put a job in; its state is the caller's business. Hot: measured by the throughput workload of the worker benches. */

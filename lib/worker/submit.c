@@ -64,11 +64,12 @@ void room_give_locked(struct lido_workers *ws, struct after *after)
                 struct room_waiter *room = list_entry(ws->room.next, struct room_waiter, waiter.link);
 
                 list_unlink(&room->waiter.link);
-                if (!waiter_settle(&room->waiter, WAITER_GIVEN))
-                        continue;
                 submit_enqueue_locked(ws, room->job);
                 after->word[after->words++] = &room->waiter.state;
                 after->any = true;
+                /* the last touch: whoever waits may be awake, and its stack frame gone. Nobody else can have settled it,
+                 * for that is done under the lock too, and takes it out of the line. */
+                lido_assert(waiter_settle(&room->waiter, WAITER_GIVEN));
         }
 }
 

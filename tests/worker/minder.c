@@ -172,6 +172,7 @@ START_TEST(on_request_a_stuck_job_says_where_it_is)
         struct held held = held_by(&gate);
         struct lido_workers *ws;
 
+        sigaction(SIGURG, &(struct sigaction){ .sa_handler = lido_workers_on_signal, .sa_flags = SA_RESTART }, NULL);
         options.backtrace_signal = SIGURG;
         ws = must_open(options);
         must_submit(ws, &held);

@@ -66,7 +66,7 @@ START_TEST(nonsense_is_refused)
         held.job.run = NULL;
         ck_assert_int_eq(lido_submit(ws, &held.job), LIDO_EINVAL);
         held = held_by(NULL);
-        held.job.priority = 3;
+        held.job.priority = 4;
         ck_assert_int_eq(lido_submit(ws, &held.job), LIDO_EINVAL);
         held = held_by(NULL);
         held.job.flags = 0x80;
@@ -312,7 +312,8 @@ START_TEST(a_full_queue_does_not_drop_what_is_to_be_kept)
 
         open_with(bounded(LIDO_QUEUE_DROP_OLDEST));
         for (int i = 0; i < 2; i++) {
-                held[i].job.flags = LIDO_JOB_KEEP;
+                held[i].job.flags = i == 0 ? LIDO_JOB_KEEP : 0;
+                held[i].job.priority = i == 0 ? LIDO_PRIORITY_NORMAL : LIDO_PRIORITY_CRITICAL;
                 must_submit(ws, &held[i]);
         }
         ck_assert_int_eq(lido_submit(ws, &held[2].job), LIDO_EQUEUEFULL);
