@@ -148,11 +148,15 @@ int lido_pool_adopt(struct lido_pool *pool, void *object)
                 return rc;
         if (load_seq_cst(&pool->gate) & (GATE_CLOSED | GATE_ORPHANED))
                 return LIDO_ECLOSED;
-        if (!pool_reserve(pool))
+        if (!budget_try(pool))
                 return LIDO_EEXHAUSTED;
+        if (!pool_reserve(pool)) {
+                budget_give_back(pool);
+                return LIDO_EEXHAUSTED;
+        }
         slot = slots_claim_vacant(&pool->slots, &ticket);
         if (!slot) {
-                sub_seq_cst(&pool->live, 1);
+                pool_unreserve(pool);
                 return LIDO_EEXHAUSTED;
         }
         add_relaxed(&pool->opening, 1);
