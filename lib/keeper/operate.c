@@ -189,8 +189,8 @@ int lido_pool_reconfigure(struct lido_pool *pool, const struct lido_pool_options
                 return LIDO_ECLOSED;
         mutex_lock(&pool->waitq.lock);
         old = pool_options(pool);
-        if (ours.start != old->start || ours.open_inline != old->open_inline) {
-                say(ret_error, LIDO_EINVAL, "start and open_inline cannot change at run time");
+        if (ours.start != old->start || ours.open_inline != old->open_inline || ours.budget != old->budget) {
+                say(ret_error, LIDO_EINVAL, "start, open_inline and budget cannot change at run time");
                 rc = LIDO_EINVAL;
         } else {
                 rc = slots_grow(&pool->slots, pool, ours.max + ours.reserve);
