@@ -179,11 +179,15 @@ static int open_inline(struct lido_pool *pool, const struct want *want, lido_lea
         struct lido_slot *slot;
         int status;
 
-        if (!pool_options(pool)->open_inline || !pool_reserve(pool))
+        if (!pool_options(pool)->open_inline || !budget_try(pool))
                 return LIDO_EEXHAUSTED;
+        if (!pool_reserve(pool)) {
+                budget_give_back(pool);
+                return LIDO_EEXHAUSTED;
+        }
         slot = slots_claim_vacant(&pool->slots, &generation);
         if (!slot) {
-                sub_seq_cst(&pool->live, 1);
+                pool_unreserve(pool);
                 return LIDO_EEXHAUSTED;
         }
         add_relaxed(&pool->opening, 1);
@@ -397,7 +401,7 @@ static int acquire_slow(struct lido_pool *pool, struct want *want, lido_lease *r
                 rc = LIDO_EDEADLK;
         }
         if (rc == LIDO_EEXHAUSTED)
-                pool_ask_for_more(pool);
+                pool_tried_in_vain(pool);
         if (rc != LIDO_OK && blame)
                 blame_fill(pool, rc, blame);
         return rc;
@@ -561,6 +565,8 @@ static void give_back(struct lido_pool *pool, struct lido_slot *slot, uint64_t g
         uint64_t gate = load_relaxed(&pool->gate);
         uint64_t seen = word_make(generation, SLOT_LEASED);
 
+        if ((gate & GATE_COVETED) && budget_claims(pool, slot, generation))
+                return;
         if ((gate & GATE_COUNT) && should_hand_over(pool, slot)) {
                 pool_offer(pool, slot, generation);
                 return;

@@ -140,6 +140,7 @@ struct lido_slot {
         uint8_t reason;             /* owner: enum lido_close_reason, in CLOSING */
         uint8_t quota;              /* owner: the quota that its lease uses; 0: none */
         uint8_t is_detached;        /* owner: CLOSING, and the object is somebody else's now */
+        uint8_t is_stolen;          /* owner: CLOSING, because another pool of the budget needs the permit */
 
         _Atomic(void *) data;       /* the borrower's, as long as the object */
         _Atomic(void *) lease_data; /* the borrower's, as long as the lease of lease_data_of */
