@@ -222,12 +222,21 @@ static bool may_serve(struct lido_pool *pool) REQUIRES(pool->waitq.lock)
         return oldest(pool) && !(load_seq_cst(&pool->gate) & GATE_PAUSED);
 }
 
+/* Slots fell idle under the lock: those who marked the gate meanwhile did not see them. */
+static void notice_idle(struct lido_pool *pool)
+{
+        uint64_t gate = load_seq_cst(&pool->gate) & GATE_NOTICE & ~GATE_COUNT;
+
+        if (gate)
+                pool_notice_idle(pool, gate);
+}
+
 void waitq_serve(struct lido_pool *pool)
 {
         struct wakes wakes = { .count = 0 };
         struct lido_slot *marked = NULL;
         uint64_t generation;
-        bool is_more, had_rested, again = false;
+        bool is_more, had_rested, again = false, fell_idle = false;
 
         do {
                 is_more = false;
@@ -237,10 +246,12 @@ void waitq_serve(struct lido_pool *pool)
 
                         if (!slot)
                                 break;
-                        if (!waitq_give(pool, slot, generation, had_rested, &wakes, &again) &&
-                            !fall_idle(slot, generation)) {
-                                marked = slot;
-                                break;
+                        if (!waitq_give(pool, slot, generation, had_rested, &wakes, &again)) {
+                                if (!fall_idle(slot, generation)) {
+                                        marked = slot;
+                                        break;
+                                }
+                                fell_idle = true;
                         }
                         is_more = is_full(&wakes);
                 }
@@ -249,6 +260,8 @@ void waitq_serve(struct lido_pool *pool)
         } while (is_more);
         if (marked)
                 pool_decide_marked(pool, marked, generation);
+        if (fell_idle)
+                notice_idle(pool);
 }
 
 void pool_offer(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation)
@@ -276,9 +289,7 @@ void pool_offer(struct lido_pool *pool, struct lido_slot *slot, uint64_t generat
                 pool_decide_marked(pool, slot, generation);
         if (must_serve)
                 waitq_serve(pool);
-        gate = load_seq_cst(&pool->gate);
-        if (gate & (GATE_EXHAUSTED | GATE_SCANNING | GATE_NAPPING))
-                pool_notice_idle(pool, gate & ~GATE_COUNT);
+        notice_idle(pool);
 }
 
 void waitq_poke(struct lido_pool *pool)
