@@ -352,13 +352,14 @@ static bool is_deadlocked(struct lido_pool *pool) REQUIRES(pool->waitq.lock)
         return true;
 }
 
-static int refusal(struct lido_pool *pool, uint64_t gate)
+/* Whoever goes back to his place after he was served a dead object has passed the limit of the queue before. */
+static int refusal(struct lido_pool *pool, const struct pool_waiter *w, uint64_t gate)
 {
         if (gate & (GATE_CLOSED | GATE_ORPHANED))
                 return LIDO_ECLOSED;
         if (gate & GATE_REJECTING)
                 return LIDO_EPAUSED;
-        if ((gate & GATE_COUNT) >= pool_options(pool)->queue_limit)
+        if (!w->is_front && (gate & GATE_COUNT) >= pool_options(pool)->queue_limit)
                 return LIDO_EQUEUEFULL;
         if (pool_options(pool)->fail_fast && load_relaxed(&pool->is_failing) &&
             load_seq_cst(&pool->live) <= load_seq_cst(&pool->opening))
@@ -386,7 +387,7 @@ int waitq_join(struct lido_pool *pool, struct pool_waiter *w)
         int rc;
 
         mutex_lock(&pool->waitq.lock);
-        rc = refusal(pool, load_seq_cst(&pool->gate));
+        rc = refusal(pool, w, load_seq_cst(&pool->gate));
         if (rc == LIDO_OK) {
                 link_waiter(pool, w);
                 if (w->is_nested && is_deadlocked(pool)) {

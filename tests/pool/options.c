@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "lido/events.h"
 #include "support/suite.h"
 
 static int take(struct lido_pool_options theirs)

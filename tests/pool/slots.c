@@ -230,7 +230,8 @@ START_TEST(a_slot_that_has_moved_on_is_not_claimed_by_an_old_word)
 
         fill_with_idle(&slots, 1);
         old = load_relaxed(&slots_at(&slots, 0)->word);
-        fall_idle(slots_claim(&slots, &generation, &had_rested), generation);
+        struct lido_slot *slot = slots_claim(&slots, &generation, &had_rested);
+        fall_idle(slot, generation);
 
         uint64_t now = load_relaxed(&slots_at(&slots, 0)->word);
         ck_assert_uint_ne(now, old);
