@@ -154,6 +154,8 @@ uint64_t grow_limit(struct lido_pool *pool, uint64_t now)
         }
         store_seq_cst(&pool->limit, limit);
         mutex_unlock(&pool->waitq.lock);
+        if (load_seq_cst(&pool->live) < limit)
+                pool_note_room(pool);
         return due;
 }
 

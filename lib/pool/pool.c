@@ -269,7 +269,7 @@ void pool_ask_for_more(struct lido_pool *pool)
 {
         const struct lido_pool_options *options = pool_options(pool);
 
-        if (load_relaxed(&pool->live) >= load_relaxed(&pool->limit) && options->reserve == 0 &&
+        if (load_seq_cst(&pool->live) >= load_seq_cst(&pool->limit) && options->reserve == 0 &&
             options->codel_target_ms < 0)
                 return;
         store_relaxed(&pool->tried, 1);
@@ -348,6 +348,7 @@ void pool_set_max(struct lido_pool *pool, uint32_t max)
 {
         store_seq_cst(&pool->max, max);
         store_seq_cst(&pool->limit, max);
+        pool_note_room(pool);
 }
 
 bool pool_reserve(struct lido_pool *pool)
@@ -409,6 +410,13 @@ void pool_vacate(struct lido_pool *pool, struct lido_slot *slot, uint64_t genera
         slot->is_detached = 0;
         slot_pass_on(slot, generation, SLOT_VACANT);
         sub_seq_cst(&pool->live, 1);
+        pool_note_room(pool);
+}
+
+void pool_note_room(struct lido_pool *pool)
+{
+        if (load_seq_cst(&pool->gate) & (GATE_EXHAUSTED | GATE_SCANNING))
+                and_seq_cst(&pool->gate, ~(GATE_EXHAUSTED | GATE_SCANNING));
 }
 
 void pool_emit(struct lido_pool *pool, struct lido_event *event)

@@ -205,6 +205,10 @@ bool pool_must_not_wait(struct lido_pool *pool);
 /* The slot holds nothing any more: VACANT it is. The caller owns it. */
 void pool_vacate(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation);
 
+/* There is room for another object: a try that found the pool exhausted is to look again, and to ask for it. Pairs with
+ * mark_exhausted, after which pool_ask_for_more reads live and limit. */
+void pool_note_room(struct lido_pool *pool);
+
 /* Tell the embedder. `event` has type and details; the pool's own fields are filled in here. No lock held. */
 void pool_emit(struct lido_pool *pool, struct lido_event *event);
 
