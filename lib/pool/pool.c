@@ -237,9 +237,7 @@ void pool_enter(struct lido_pool *pool)
 /* After the count has gone down the pool may be gone, and only what a late looker may look at is looked at. */
 void pool_leave(struct lido_pool *pool)
 {
-        uint64_t gate = load_seq_cst(&pool->gate);
-
-        if (sub_seq_cst(&pool->guests, 1) > 1 || !(gate & (GATE_CLOSED | GATE_ORPHANED)))
+        if (sub_seq_cst(&pool->guests, 1) > 1 || !(load_seq_cst(&pool->gate) & (GATE_CLOSED | GATE_ORPHANED)))
                 return;
         if (load_relaxed(&pool->host))
                 pool_call_keeper(pool);
