@@ -12,7 +12,7 @@
 void helpers_init(struct helpers *helpers, uint32_t limit, const char *name)
 {
         helpers->first = helpers->last = NULL;
-        helpers->idle = helpers->started = 0;
+        helpers->queued = helpers->busy = helpers->idle = helpers->started = 0;
         helpers->is_stopping = false;
         helpers->limit = limit < HELPERS_MOST ? limit : HELPERS_MOST;
         snprintf(helpers->name, sizeof helpers->name, "%.11s-hlp", name);
@@ -32,6 +32,8 @@ static struct lido_slot *next_slot(struct helpers *helpers)
                         helpers->first = letter->next;
                         if (!helpers->first)
                                 helpers->last = NULL;
+                        helpers->queued--;
+                        helpers->busy++;
                         mutex_unlock(&helpers->lock);
                         return list_entry(letter, struct lido_slot, letter);
                 }
@@ -54,8 +56,12 @@ static void run(void *argument)
         struct helpers *helpers = argument;
         struct lido_slot *slot;
 
-        while ((slot = next_slot(helpers)) != NULL)
+        while ((slot = next_slot(helpers)) != NULL) {
                 op_begin(load_relaxed(&slot->pool), slot, word_generation(load_acquire(&slot->word)));
+                mutex_lock(&helpers->lock);
+                helpers->busy--;
+                mutex_unlock(&helpers->lock);
+        }
 }
 
 static void ring(struct helpers *helpers)
@@ -68,17 +74,20 @@ int helpers_submit(struct helpers *helpers, struct lido_slot *slot)
         bool needs_thread, must_wake;
 
         mutex_lock(&helpers->lock);
-        needs_thread = helpers->idle == 0 && helpers->started < helpers->limit;
+        /* A thread that is not busy may have been counted on already, by one who queued a moment ago. */
+        needs_thread = helpers->queued >= helpers->started - helpers->busy && helpers->started < helpers->limit;
         mutex_unlock(&helpers->lock);
         if (needs_thread) {
                 int rc = thread_start(&helpers->thread[helpers->started], helpers->name, 0, run, helpers);
 
-                if (rc == LIDO_OK)
-                        helpers->started++; /* by the keeper's thread alone */
-                else if (helpers->started == 0)
+                if (rc != LIDO_OK && helpers->started == 0)
                         return rc;
+                mutex_lock(&helpers->lock);
+                helpers->started += rc == LIDO_OK; /* by the keeper's thread alone */
+                mutex_unlock(&helpers->lock);
         }
         mutex_lock(&helpers->lock);
+        helpers->queued++;
         slot->letter.next = NULL;
         if (helpers->last)
                 helpers->last->next = &slot->letter;
@@ -107,8 +116,12 @@ void helpers_stop(struct helpers *helpers)
 
 bool helpers_has_self(struct helpers *helpers)
 {
+        bool has_self = false;
+
+        mutex_lock(&helpers->lock);
         for (uint32_t i = 0; i < helpers->started; i++)
                 if (thread_is_self(&helpers->thread[i]))
-                        return true;
-        return false;
+                        has_self = true;
+        mutex_unlock(&helpers->lock);
+        return has_self;
 }

@@ -12,6 +12,8 @@
 struct helpers {
         struct mutex lock;         /* guards what follows */
         struct letter *first, *last; /* slots whose op is to begin, by their letter */
+        uint32_t queued;           /* of these */
+        uint32_t busy;             /* threads with a hook at work */
         uint32_t idle;             /* threads asleep or about to be */
         uint32_t started;
         bool is_stopping;
