@@ -209,8 +209,8 @@ static void look_at_op(struct lido_pool *pool, struct lido_slot *slot, uint64_t 
 
         if (word & (MARK_ANSWERED | MARK_OVERDUE))
                 return;
-        if (due == CLOCK_NEVER) /* it waits for a helper thread */
-                again_at(look, look->now + NS_PER_S);
+        if (due == CLOCK_NEVER) /* it waits for a helper thread, or has no limit */
+                again_at(look, clock_after_ms(look->now, op_timeout_ms(pool, word_state(word))));
         else if (look->now >= due)
                 work_hurry(pool, slot, word, look->now);
         else

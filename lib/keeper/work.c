@@ -139,7 +139,7 @@ void work_hurry(struct lido_pool *pool, struct lido_slot *slot, uint64_t word, u
                 pool->factory.interrupt(load_relaxed(&slot->object), pool->factory.context);
         leave_hook(outer);
         event.code = (int)word_state(word);
-        event.age_ns = now - slot->op_began_ns;
+        event.age_ns = now - load_relaxed(&slot->op_began_ns);
         event.reason = "a hook has not answered in time";
         pool_emit(pool, &event);
 }

@@ -14,7 +14,7 @@ bool op_is_blocking(const struct lido_pool *pool, const struct lido_slot *slot)
                !(state == SLOT_RESETTING && !factory->reset);
 }
 
-static int64_t timeout_ms(const struct lido_pool *pool, enum slot_state state)
+int64_t op_timeout_ms(const struct lido_pool *pool, enum slot_state state)
 {
         switch (state) {
         case SLOT_OPENING:
@@ -54,10 +54,10 @@ void op_begin(struct lido_pool *pool, struct lido_slot *slot, uint64_t ticket)
         lido_op op = { slot, ticket };
         uint64_t now = clock_now_ns();
 
-        slot->op_began_ns = now;
+        store_relaxed(&slot->op_began_ns, now);
         if (state != SLOT_OPENING)
                 store_relaxed(&slot->op_inline, OP_TO_KEEPER);
-        store_relaxed(&slot->op_due_ns, clock_after_ms(now, timeout_ms(pool, state)));
+        store_relaxed(&slot->op_due_ns, clock_after_ms(now, op_timeout_ms(pool, state)));
         call_hook(pool, state, op, load_relaxed(&slot->object), slot->is_detached);
 }
 
@@ -123,7 +123,7 @@ static void tell_failure(struct lido_pool *pool, struct lido_slot *slot, enum sl
                          const struct lido_error *error)
 {
         struct lido_event event = { .code = error->code, .slot = slot->index, .error = error,
-                                    .age_ns = clock_now_ns() - slot->op_began_ns };
+                                    .age_ns = clock_now_ns() - load_relaxed(&slot->op_began_ns) };
 
         event.type = state == SLOT_OPENING    ? LIDO_EVENT_OPEN_FAILED
                      : state == SLOT_CHECKING ? LIDO_EVENT_CHECK_FAILED
@@ -233,7 +233,7 @@ bool op_finish_open(struct lido_pool *pool, struct lido_slot *slot, uint64_t *re
                 return false;
         }
         add_relaxed(&pool->opened, 1);
-        event.age_ns = now - slot->op_began_ns;
+        event.age_ns = now - load_relaxed(&slot->op_began_ns);
         pool_record(&pool->open_time.sum_ns, &pool->open_time.max_ns, pool->open_time.bucket, event.age_ns);
         store_relaxed(&slot->born_ns, now);
         slot->checked_ns = now;

@@ -32,6 +32,9 @@ void op_begin(struct lido_pool *pool, struct lido_slot *slot, uint64_t ticket);
 /* May its hook block, so that it is to be called on a helper thread? */
 bool op_is_blocking(const struct lido_pool *pool, const struct lido_slot *slot);
 
+/* How long the op that belongs to a state may take. */
+int64_t op_timeout_ms(const struct lido_pool *pool, enum slot_state state);
+
 /* The op has been answered: move the slot on. An opened, checked or reset object is offered to the line; one that failed
  * begins to close; a closed one leaves its slot vacant. Loop thread; without a service, the thread that answered. */
 void op_finish(struct lido_pool *pool, struct lido_slot *slot);

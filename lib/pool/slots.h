@@ -132,7 +132,7 @@ struct lido_slot {
         uint64_t contended_ns;      /* owner: when it was given back last while somebody waited */
         _Atomic uint64_t order;     /* owner writes: place in the order of releases, for FIFO pools */
         _Atomic uint64_t op_due_ns; /* owner writes: deadline of its op */
-        uint64_t op_began_ns;       /* owner */
+        _Atomic uint64_t op_began_ns; /* owner writes: when its op began */
         _Atomic uint32_t retire_reason; /* enum lido_close_reason, written before MARK_RETIRE */
         int status;                 /* owner: how its op was answered */
         uint8_t failure;            /* owner: enum lido_failure, when its open failed */
