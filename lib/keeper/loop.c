@@ -81,7 +81,11 @@ void lido_loop_hold(struct lido_loop *loop)
 
 void lido_loop_unhold(struct lido_loop *loop)
 {
-        if (--loop->holds == 0 && !loop->is_closing)
+        if (--loop->holds > 0)
+                return;
+        if (loop->is_closing)
+                shut_if_over(loop);
+        else
                 uv_unref((uv_handle_t *)&loop->async);
 }
 
