@@ -179,7 +179,7 @@ int lido_op_done(lido_op op, int status)
                         error.text[i] = text[i];
                 return answer_failure(op, &error);
         }
-        if (region_has(op.slot) && load_acquire(&op.slot->word) == word_make(op.ticket, SLOT_OPENING))
+        if (region_has(op.slot) && (load_acquire(&op.slot->word) & ~MARKS) == word_make(op.ticket, SLOT_OPENING))
                 return LIDO_EINVAL;
         rc = answer(op, &state);
         if (rc != LIDO_OK)
