@@ -157,7 +157,7 @@ int lido_pool_adopt(struct lido_pool *pool, void *object)
         }
         add_relaxed(&pool->opening, 1);
         store_relaxed(&slot->op_inline, OP_TO_KEEPER);
-        slot->op_began_ns = clock_now_ns();
+        store_relaxed(&slot->op_began_ns, clock_now_ns());
         op = (lido_op){ slot, ticket };
         return lido_op_opened(op, object);
 }
