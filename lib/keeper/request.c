@@ -138,7 +138,7 @@ static void stand_in_line(struct own *o)
         struct lido_pool *pool = o->w.pool;
         int rc;
 
-        waiter_init(&o->w.waiter, notify);
+        store_relaxed(&o->w.waiter.state, WAITER_WAITING); /* again, if what it was given was dead */
         rc = waitq_join(pool, &o->w);
         if (rc != LIDO_OK) {
                 o->w.waiter.code = rc;
@@ -164,11 +164,12 @@ static void become_guest(struct own *o)
 
 static int cancel(struct own *o)
 {
-        if (!waiter_settle(&o->w.waiter, WAITER_CANCELED))
-                return LIDO_EBUSY;
-        waitq_leave(o->w.pool, &o->w);
-        notify(&o->w.waiter);
-        return LIDO_OK;
+        bool is_settled;
+        int rc = waitq_cancel(o->w.pool, &o->w, &is_settled);
+
+        if (is_settled)
+                notify(&o->w.waiter);
+        return rc;
 }
 
 static void cancel_pending(struct loop_pending *pending)
@@ -183,6 +184,7 @@ static int begin(struct lido_request *request, struct lido_pool *pool, int64_t t
         int rc;
 
         memset(o, 0, sizeof *o);
+        waiter_init(&o->w.waiter, notify);
         o->w.pool = pool;
         o->w.site = site;
         o->w.thread = thread_id();

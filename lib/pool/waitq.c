@@ -357,6 +357,8 @@ static int refusal(struct lido_pool *pool, const struct pool_waiter *w, uint64_t
 {
         if (gate & (GATE_CLOSED | GATE_ORPHANED))
                 return LIDO_ECLOSED;
+        if (w->is_canceled)
+                return LIDO_ECANCELED;
         if (gate & GATE_REJECTING)
                 return LIDO_EPAUSED;
         if (!w->is_front && (gate & GATE_COUNT) >= pool_options(pool)->queue_limit)
@@ -424,6 +426,30 @@ void waitq_leave(struct lido_pool *pool, struct pool_waiter *w)
         mutex_unlock(&pool->waitq.lock);
         if (must_serve)
                 waitq_serve(pool);
+}
+
+/* A waiter is outside the line for a moment while it is about to join, and while what it was given turns out to be dead and it
+ * is about to join again. A cancel at that moment must not settle it: it would be in line with its memory gone. */
+int waitq_cancel(struct lido_pool *pool, struct pool_waiter *w, bool *ret_is_settled)
+{
+        bool must_serve = false;
+        int rc = LIDO_EBUSY;
+
+        *ret_is_settled = false;
+        mutex_lock(&pool->waitq.lock);
+        if (!list_is_linked(&w->waiter.link)) {
+                w->is_canceled = true;
+                if (!waiter_is_settled(&w->waiter))
+                        rc = LIDO_OK;
+        } else if (waiter_settle(&w->waiter, WAITER_CANCELED)) {
+                must_serve = unlink_waiter(pool, w);
+                *ret_is_settled = true;
+                rc = LIDO_OK;
+        }
+        mutex_unlock(&pool->waitq.lock);
+        if (must_serve)
+                waitq_serve(pool);
+        return rc;
 }
 
 uint64_t waitq_oldest_ns(struct lido_pool *pool)

@@ -42,6 +42,7 @@ struct pool_waiter {
         uint64_t generation;      /* likewise */
         bool had_rested;          /* likewise: to be peeked before use */
         bool is_poked;            /* guarded by waitq.lock */
+        bool is_canceled;         /* guarded by waitq.lock: while it was not in line; it does not join */
         struct heap_node timed;   /* guarded by waitq.lock: when the keeper is to time it out */
         uint64_t keeper_due_ns;   /* constant: CLOCK_NEVER for those who keep their deadline themselves */
         bool is_front;            /* constant: it had been served a dead object and goes back to its place */
@@ -53,8 +54,8 @@ struct pool_waiter {
         bool is_nested;           /* constant: its thread holds a lease of this pool */
 };
 
-/* Stand in line. Returns: LIDO_OK; LIDO_ECLOSED, LIDO_EPAUSED, LIDO_EQUEUEFULL, LIDO_EUNAVAIL, LIDO_EDEADLK and the waiter is
- * not in it. On LIDO_OK the caller calls waitq_serve next: the line may be waiting for nothing. */
+/* Stand in line. Returns: LIDO_OK; LIDO_ECLOSED, LIDO_EPAUSED, LIDO_EQUEUEFULL, LIDO_EUNAVAIL, LIDO_EDEADLK, LIDO_ECANCELED and the
+ * waiter is not in it. On LIDO_OK the caller calls waitq_serve next: the line may be waiting for nothing. */
 int waitq_join(struct lido_pool *pool, struct pool_waiter *w);
 
 /* Give idle slots to those in line until one of the two runs out. Threads: any, no lock held. */
@@ -65,6 +66,10 @@ void waitq_look(struct lido_pool *pool, struct pool_waiter *w);
 
 /* The waiter has settled its own outcome: get it out of the line, wherever it is. */
 void waitq_leave(struct lido_pool *pool, struct pool_waiter *w);
+
+/* Cancel a waiter that the calling thread need not own. Returns: LIDO_OK, and with *ret_is_settled the caller is to notify it;
+ * without, its owner was putting it into the line and finds out there. LIDO_EBUSY: another outcome was first. */
+int waitq_cancel(struct lido_pool *pool, struct pool_waiter *w, bool *ret_is_settled);
 
 /* Since when the one waits who has waited longest; CLOCK_NEVER: nobody waits. Threads: any. */
 uint64_t waitq_oldest_ns(struct lido_pool *pool);
