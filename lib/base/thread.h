@@ -32,6 +32,7 @@ void thread_yield(void);
 struct thread_self {
         uint32_t id;               /* the kernel's, 0 before its first use */
         void *in_hook;             /* the pool one of whose hooks runs on this thread; NULL: none */
+        void *concluding;          /* the requests that it is calling back (keeper/request.c); NULL: none */
         void *hint[THREAD_HINTS];  /* the slot it had last, by pool */
 };
 

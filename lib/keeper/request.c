@@ -122,6 +122,35 @@ static void on_timer(struct lido_timer *timer)
         fail(o, LIDO_ETIMEDOUT);
 }
 
+/* A callback may release, which settles the next request on this thread, whose callback may release: they are called back one
+ * after the other by the outermost, or the stack would grow with the line. */
+struct conclusions {
+        struct lido_post *first, **last;
+};
+
+static void conclude_in_turn(struct own *o)
+{
+        struct conclusions *outer = thread_self()->concluding, mine = { NULL, &mine.first };
+
+        o->post.next = NULL;
+        if (outer) {
+                *outer->last = &o->post;
+                outer->last = &o->post.next;
+                return;
+        }
+        thread_self()->concluding = &mine;
+        conclude(o);
+        while (mine.first) {
+                struct lido_post *post = mine.first;
+
+                mine.first = post->next;
+                if (!mine.first)
+                        mine.last = &mine.first;
+                conclude(list_entry(post, struct own, post));
+        }
+        thread_self()->concluding = NULL;
+}
+
 static void notify(struct waiter *waiter)
 {
         struct own *o = list_entry(waiter, struct own, w.waiter);
@@ -129,7 +158,7 @@ static void notify(struct waiter *waiter)
         if (request_of(o)->loop)
                 lido_loop_post(request_of(o)->loop, &o->post);
         else
-                conclude(o);
+                conclude_in_turn(o);
 }
 
 static void stand_in_line(struct own *o)
