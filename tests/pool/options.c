@@ -10,7 +10,7 @@ static int take(struct lido_pool_options theirs)
 {
         struct lido_pool_options ours;
 
-        return options_take(&ours, &theirs);
+        return options_take(&ours, &theirs, NULL);
 }
 
 /* One option with a value that is refused and one that is taken. */
@@ -30,8 +30,8 @@ START_TEST(no_options_are_all_defaults)
 {
         struct lido_pool_options ours, zero = LIDO_POOL_OPTIONS_INIT, of_zero;
 
-        ck_assert_int_eq(options_take(&ours, NULL), LIDO_OK);
-        ck_assert_int_eq(options_take(&of_zero, &zero), LIDO_OK);
+        ck_assert_int_eq(options_take(&ours, NULL, NULL), LIDO_OK);
+        ck_assert_int_eq(options_take(&of_zero, &zero, NULL), LIDO_OK);
 
         ck_assert_mem_eq(&ours, &of_zero, sizeof ours);
         ck_assert_uint_eq(ours.size, sizeof ours);
@@ -132,7 +132,7 @@ START_TEST(an_older_caller_gets_defaults_for_what_it_lacks)
         theirs.max = 3;
         theirs.min = 99; /* beyond the size it claims: not to be read */
         theirs.size = offsetof(struct lido_pool_options, min);
-        ck_assert_int_eq(options_take(&ours, &theirs), LIDO_OK);
+        ck_assert_int_eq(options_take(&ours, &theirs, NULL), LIDO_OK);
 
         ck_assert_uint_eq(ours.max, 3);
         ck_assert_uint_eq(ours.min, 0);
@@ -149,9 +149,9 @@ START_TEST(a_newer_caller_is_told_when_it_asks_for_what_we_lack)
         struct lido_pool_options ours;
 
         theirs.known.size = sizeof theirs;
-        ck_assert_int_eq(options_take(&ours, &theirs.known), LIDO_OK);
+        ck_assert_int_eq(options_take(&ours, &theirs.known, NULL), LIDO_OK);
         theirs.unknown = 1;
-        ck_assert_int_eq(options_take(&ours, &theirs.known), LIDO_E2NEW);
+        ck_assert_int_eq(options_take(&ours, &theirs.known, NULL), LIDO_E2NEW);
 }
 END_TEST
 
@@ -160,7 +160,7 @@ START_TEST(an_event_mask_is_kept_and_none_means_all)
         struct lido_pool_options theirs = LIDO_POOL_OPTIONS_INIT, ours;
 
         theirs.event_mask = 6;
-        ck_assert_int_eq(options_take(&ours, &theirs), LIDO_OK);
+        ck_assert_int_eq(options_take(&ours, &theirs, NULL), LIDO_OK);
         ck_assert_uint_eq(ours.event_mask, 6);
 }
 END_TEST

@@ -45,7 +45,7 @@ void desk_open(struct desk *desk)
 {
         struct lido_pool_options options;
 
-        ck_assert_int_eq(options_take(&options, &desk->f.options), LIDO_OK);
+        ck_assert_int_eq(options_take(&options, &desk->f.options, NULL), LIDO_OK);
         keeper_init(&desk->keeper, wake, begin_blocking);
         desk->pool = desk->f.pool = pool_new(&desk->f.fake.factory, &options, &desk->keeper.host);
         ck_assert_ptr_nonnull(desk->pool);
