@@ -46,7 +46,7 @@ static struct world {
         struct lido_pool *pool;
         struct borrower borrower[PROGRAM_THREADS];
         bool is_closing, is_paused;
-        unsigned pauses; /* begun or ended so far */
+        unsigned pauses, pausing; /* begun so far; on their way */
         unsigned calls; /* borrowers inside the library */
         /* one lease that several may release */
         bool is_shared, was_shared_returned;
@@ -502,9 +502,11 @@ static void revoke(struct held *held)
 static void pause_or_resume(struct borrower *b, const struct step *step)
 {
         unsigned number = ++world.pauses;
+        bool is_alone = world.pausing == 0;
         int rc;
 
         world.is_paused = false;
+        world.pausing++;
         if (step->op == OP_PAUSE)
                 rc = lido_pool_pause(world.pool, step->argument ? LIDO_PAUSE_REJECT : LIDO_PAUSE_HOLD);
         else
@@ -512,7 +514,8 @@ static void pause_or_resume(struct borrower *b, const struct step *step)
         if (rc != LIDO_OK)
                 sim_fail("%s says %s", program_op_name(step->op), lido_err_name(rc));
         b->has_paused = step->op == OP_PAUSE;
-        world.is_paused = step->op == OP_PAUSE && number == world.pauses;
+        world.pausing--;
+        world.is_paused = step->op == OP_PAUSE && is_alone && number == world.pauses;
 }
 
 static void run_step(struct borrower *b, const struct step *step)
@@ -738,7 +741,7 @@ struct sim_result world_run(const struct program *program, const struct sim_stra
         world.program = program;
         world.pool = NULL;
         world.is_closing = world.is_paused = world.is_shared = false;
-        world.shared_returns = world.calls = world.pauses = 0;
+        world.shared_returns = world.calls = world.pauses = world.pausing = 0;
         memset(&world.day, 0, sizeof world.day);
         return sim_run(strategy, seed, live, NULL);
 }
