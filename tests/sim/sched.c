@@ -451,7 +451,7 @@ struct sim_result sim_run(const struct sim_strategy *strategy, uint64_t seed, vo
         sched.strategy = *strategy;
         sched.now = SIM_START;
         sched.steps = 0;
-        sched.step_limit = STEP_LIMIT;
+        sched.step_limit = strategy->steps ? strategy->steps : STEP_LIMIT;
         sched.hash = UINT64_C(0xcbf29ce484222325);
         sched.ready = sched.spun = 0;
         sched.count = 0;
