@@ -98,7 +98,8 @@ struct lido_workers_options {
         int backtrace_signal;   /* sent to a stuck thread so that it says where it is; its handler must be
                                  * lido_workers_on_signal, set by the embedder; default 0: none */
 
-        /* Called on each worker thread as its first and its last thing: set an affinity, register with a profiler. */
+        /* Called on each worker thread as its first and its last thing: set an affinity, register with a profiler. The first
+         * must not take long: a thread that starts counts as one that is about to take jobs. */
         void (*on_start)(uint32_t worker, void *context);
         void (*on_stop)(uint32_t worker, void *context);
         void (*on_event)(const struct lido_worker_event *event, void *context); /* outside any lock */

@@ -2,7 +2,7 @@
 #include "worker/support.h"
 
 #include <signal.h>
-#include <sys/resource.h>
+#include <stdio.h>
 #include <unistd.h>
 
 START_TEST(threads_grow_only_while_all_are_busy_and_then_jobs_queue)
@@ -118,16 +118,47 @@ START_TEST(threads_beyond_min_end_when_idle_and_those_of_min_stay)
 }
 END_TEST
 
+/* How often the workers have gone to sleep and come back, as the kernel counts it. */
+static long sleeps_of_workers(struct lido_workers *ws)
+{
+        uint32_t ids[8], count = 0;
+        long sleeps = 0;
+
+        lock_take(&ws->lock);
+        list_for_each(link, &ws->all)
+                ids[count++] = list_entry(link, struct lido_worker, link)->thread_id;
+        lock_give(&ws->lock);
+        for (uint32_t i = 0; i < count; i++) {
+                char line[128];
+                long number;
+                FILE *file;
+
+                snprintf(line, sizeof line, "/proc/self/task/%u/status", ids[i]);
+                file = fopen(line, "r");
+                ck_assert_ptr_nonnull(file);
+                while (fgets(line, sizeof line, file))
+                        if (sscanf(line, "voluntary_ctxt_switches: %ld", &number) == 1)
+                                sleeps += number;
+                fclose(file);
+        }
+        return sleeps;
+}
+
 START_TEST(idle_threads_make_no_wake_ups)
 {
         struct lido_workers *ws = workers_of(4, 4);
-        struct rusage before, after;
+        struct held held = held_by(NULL);
+        long before;
 
         await(stats_of(ws).idle == 4);
-        getrusage(RUSAGE_SELF, &before);
+        usleep(20000); /* until those that are idle by the lock are so by the kernel, too */
+        before = sleeps_of_workers(ws);
         usleep(200000); /* the claim is about what happens while nothing happens */
-        getrusage(RUSAGE_SELF, &after);
-        ck_assert_int_le(after.ru_nvcsw - before.ru_nvcsw, 2); /* this thread's own */
+        ck_assert_int_eq(sleeps_of_workers(ws), before);
+        must_submit(ws, &held);
+        await(atomic_load(&held.dones) == 1);
+        await(stats_of(ws).idle == 4);
+        await(sleeps_of_workers(ws) > before); /* so a wake-up would have been counted */
         must_shut_down(ws);
 }
 END_TEST
