@@ -68,7 +68,8 @@ if [ -n "$conninfo" ]; then
     run_child "$demo" --conninfo "$conninfo" "${options[@]}" || status=$?
 else
     say "starting a PostgreSQL server"
-    run_child "$lido_source/tests/support/pgserver.sh" run -- \
+    # What is acknowledged must outlive the server: the throw-away default does not promise that.
+    run_child "$lido_source/tests/support/pgserver.sh" run --set synchronous_commit=on -- \
         "$lido_source/examples/demo.sh" --beside-server "$demo" "${options[@]}" || status=$?
 fi
 leave_as "$child_signal" "$status"

@@ -7,6 +7,7 @@
 #define LIDO_H
 
 #include "lido/buffer.h"
+#include "lido/budget.h"
 #include "lido/error.h"
 #include "lido/events.h"
 #include "lido/loop.h"

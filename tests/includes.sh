@@ -6,11 +6,12 @@ here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=tests/support/lib.sh
 . "$here/support/lib.sh"
 
-# What a folder of lib/ may include by "folder/x.h". Public headers ("lido.h", "lido/x.h") are open to all.
+# What a folder of lib/ may include by "folder/x.h". Public headers ("lido.h", "lido/x.h") are open to all. base has a
+# second platform below it, the model scheduler of tests/sim.
 layers_of()
 {
     case $1 in
-    base) echo base ;;
+    base) echo base sim ;;
     pool) echo base pool ;;
     keeper) echo base pool keeper ;;
     watch) echo base pool watch ;;
@@ -112,6 +113,7 @@ make_scratch
 check 'the tree keeps to its layers' judge_tree "$lido_source"
 
 check 'base may not know the pool' caught lib/base/x.c '#include "pool/slots.h"'
+check 'the pool may not know the model scheduler' caught lib/pool/x.c '#include "sim/atomic.h"'
 check 'the pool may not know the keeper' caught lib/pool/x.h '#include "keeper/service.h"'
 check 'the pool may not know a statistic' caught lib/pool/x.c '#include "watch/stats.h"'
 check 'a factory has no private door to the pool' caught lib/pg/x.c '#include "pool/slots.h"'

@@ -199,8 +199,7 @@ LIDO_API int lido_buffer_acquire_bulk(struct lido_buffer_pool *pool, size_t byte
                                       void **ret_buffers);
 
 /* Release `count` buffers, of one pool or of several. Cheaper than one by one, when neighbours are of one kind.
- * Threads: any. Blocks: no. Owns: the buffers are their pools' again. Here two threads that release the same buffer within
- * the same few nanoseconds may both be told LIDO_OK; the copy is found and reported when it is about to be lent.
+ * Threads: any. Blocks: no. Owns: the buffers are their pools' again.
  * Returns: LIDO_OK; else the code of the first that was refused, as lido_buffer_release; the others are released. */
 LIDO_API int lido_buffer_release_bulk(void *const *buffers, uint32_t count);
 

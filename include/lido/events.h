@@ -50,6 +50,7 @@ enum lido_close_reason {
         LIDO_CLOSE_DETACHED = 9,  /* its borrower kept it */
         LIDO_CLOSE_ROTATED = 10,  /* lido_pool_rotate, lido_pool_clear */
         LIDO_CLOSE_REVOKED = 11,
+        LIDO_CLOSE_STOLEN = 12,   /* another pool of its budget needed the permit */
         LIDO_CLOSE_REASONS = 16   /* room in arrays */
 };
 

@@ -50,6 +50,16 @@ enum lido_pg_reset {
         LIDO_PG_RESET_STRICT = 5    /* and a new random seed; a connection seen to have gone beyond is closed */
 };
 
+/* What an error of the server means for the connection. Append only. */
+enum lido_pg_fate {
+        LIDO_PG_FATE_DEFAULT = 0, /* as lido judges: keep, but for the SQLSTATEs below */
+        LIDO_PG_FATE_KEEP = 1,    /* the statement's own fault */
+        LIDO_PG_FATE_EVICT = 2,   /* close it when it returns: FATAL and PANIC, class 08 (connection), XX001 and XX002 (data
+                                   * corrupted) */
+        LIDO_PG_FATE_SUSPECT = 3, /* check it and every other one of the pool before it is lent again: 57P01 to 57P03 (the
+                                   * server is going down), 25006 (it has become read-only) */
+};
+
 /* How connections are made and kept. Zero means the default in every field. Append only. */
 struct lido_pg_options {
         size_t size;
@@ -71,6 +81,11 @@ struct lido_pg_options {
          * On the thread that uses the connection then: a borrower's, a connector's or the loop's. NULL: dropped. */
         void (*on_notice)(const PGresult *notice, void *notice_context);
         void *notice_context;
+
+        /* Judge an error that a borrower got: the answer is of enum lido_pg_fate. It is called inside libpq, on the borrower's
+         * thread, and must not use the connection. A FATAL is not to be argued with. NULL: as lido judges. */
+        int (*adjudicate)(const char *sqlstate, const PGresult *result, void *adjudicate_context);
+        void *adjudicate_context;
 
         struct lido_error *error; /* lido_pg_pool_open says here what is wrong with the options; may be NULL */
 };
@@ -99,6 +114,95 @@ LIDO_API int lido_pg_detach_at(lido_lease lease, PGconn **ret_conn, const char *
  * Threads: the one that uses the connection. Blocks: no. Owns: *ret_error is the caller's.
  * Returns: nothing; code is LIDO_OK when nothing went wrong. */
 LIDO_API void lido_pg_error(const PGresult *result, const PGconn *conn, struct lido_error *ret_error);
+
+/* ---- one statement from a thread ------------------------------------------------------------------------- */
+
+/* A parameter, $1 and so on. The functions below make one of a C value; binary values are converted as they are sent. */
+struct lido_pg_param {
+        const void *value; /* NULL: NULL. Text ends in a NUL; it must live until lido_pg_query returns */
+        int length;        /* of a binary value */
+        int format;        /* 0 text, 1 binary */
+        Oid type;          /* 0: the server infers it */
+        uint64_t own;      /* the number, in the server's byte order, where value is NULL and length is not 0 */
+};
+
+static inline struct lido_pg_param lido_pg_null(void)
+{
+        struct lido_pg_param param = { NULL, 0, 0, 0, 0 };
+        return param;
+}
+
+/* Text, of whatever type the server infers. */
+static inline struct lido_pg_param lido_pg_text(const char *text)
+{
+        struct lido_pg_param param = { NULL, 0, 0, 0, 0 };
+        param.value = text;
+        return param;
+}
+
+static inline struct lido_pg_param lido_pg_bytea(const void *bytes, int length)
+{
+        struct lido_pg_param param = { NULL, 0, 1, 17, 0 };
+        param.value = bytes;
+        param.length = length;
+        return param;
+}
+
+LIDO_API struct lido_pg_param lido_pg_int4(int32_t number);
+LIDO_API struct lido_pg_param lido_pg_int8(int64_t number);
+LIDO_API struct lido_pg_param lido_pg_float8(double number);
+LIDO_API struct lido_pg_param lido_pg_bool(int is_true);
+
+/* The answer to one statement, row by row, in constant memory however many there are. It holds a lease until the last row has
+ * been read, or it is closed. */
+struct lido_pg_rows;
+
+/* One row. It is valid until the next call on the same rows. */
+struct lido_pg_row {
+        const PGresult *result; /* for PQgetvalue and its kin */
+        int index;              /* of the row in it */
+};
+
+/* How one statement is run. Zero means the default in every field. */
+struct lido_pg_query_options {
+        size_t size;
+        int64_t timeout_ms;       /* for all of it: to wait for a connection, and until the last row; default: the pool's
+                                   * acquire_timeout_ms to wait, and no limit from then on */
+        int result_format;        /* 0 text, 1 binary */
+        const char *tag;          /* as in lido_acquire_options */
+        struct lido_error *error; /* what went wrong, with its SQLSTATE; may be NULL; must live until the rows are closed */
+};
+#define LIDO_PG_QUERY_OPTIONS_INIT LIDO_SIZED(lido_pg_query_options)
+
+/* Lease a connection, run one statement on it, and give its rows one by one. NULL options are the defaults.
+ *
+ *      struct lido_pg_param params[] = { lido_pg_int4(42) };
+ *      if (lido_pg_query(pool, "select name from users where id = $1", params, 1, NULL, &rows) == LIDO_OK) {
+ *              while ((rc = lido_pg_next_row(rows, &row)) == 1)
+ *                      puts(PQgetvalue(row.result, row.index, 0));
+ *              lido_pg_rows_close(rows);
+ *      }
+ *
+ * Threads: any that may wait, so not the service's loop. Blocks: until the server answers or the deadline.
+ * Owns: the rows are the caller's, on LIDO_OK only, to be given to lido_pg_rows_close; sql and params may go.
+ * Returns: LIDO_OK once the statement has begun to answer; as lido_acquire; LIDO_EFACTORY when the statement failed or the
+ * connection was lost: sqlstate in the error; LIDO_EDEADLINE; LIDO_EINVAL; LIDO_ENOMEM; LIDO_EFOREIGN for a pool that is not
+ * one of connections. */
+LIDO_API int lido_pg_query(struct lido_pool *pool, const char *sql, const struct lido_pg_param *params, uint32_t param_count,
+                           const struct lido_pg_query_options *options, struct lido_pg_rows **ret_rows);
+
+/* The next row.
+ * Threads: one at a time. Blocks: until a row has come, or the deadline. Owns: the row is the rows'.
+ * Returns: 1 and a row; 0 at the end; LIDO_EFACTORY, LIDO_EDEADLINE as above, for ever from then on. */
+LIDO_API int lido_pg_next_row(struct lido_pg_rows *rows, struct lido_pg_row *ret_row);
+
+/* How many rows an INSERT, UPDATE or DELETE has changed, or a SELECT has given so far; known at the end.
+ * Threads: one at a time. Blocks: no. Owns: nobody. */
+LIDO_API uint64_t lido_pg_affected(const struct lido_pg_rows *rows);
+
+/* Done, perhaps before the last row: what is left is cancelled or dropped after the release, never here.
+ * Threads: one at a time. Blocks: no. Owns: rows and their last row are gone. Returns: nothing; NULL is allowed. */
+LIDO_API void lido_pg_rows_close(struct lido_pg_rows *rows);
 
 #ifdef __cplusplus
 }

@@ -32,6 +32,7 @@
 
 #include "lido/error.h"
 
+struct lido_budget;
 struct lido_event;
 struct lido_loop;
 struct lido_pool;
@@ -252,6 +253,8 @@ struct lido_pool_options {
         void (*on_event)(const struct lido_event *event, void *event_context);
         void *event_context;
         uint64_t event_mask; /* default: all but those of each acquire and release */
+
+        struct lido_budget *budget; /* a limit shared with other pools (lido/budget.h); default none */
 };
 #define LIDO_POOL_OPTIONS_INIT LIDO_SIZED(lido_pool_options)
 

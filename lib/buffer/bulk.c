@@ -104,66 +104,122 @@ int lido_buffer_acquire_bulk(struct lido_buffer_pool *pool, size_t bytes, uint32
 
 /* ---- release ---- */
 
-struct batch {
-        struct span *span; /* of the first: the rest are of its pool and class */
-        uint32_t count;
-        struct entry entries[BATCH];
+/* Buffers that follow each other are mostly of one class, often of one span: what is known of that is kept at hand. */
+struct run {
+        struct lido_buffer_pool *pool;
+        size_t rack;
+        /* of the span that the last one was in */
+        uintptr_t base;
+        size_t extent, bytes;
+        uint64_t reciprocal;
+        state_byte *state;
 };
 
-/* Put a batch down: on the rack as far as there is room, the rest in the depot. */
-static void put_down(struct batch *batch)
+/* Returns: false when the buffer is of another pool or class, or needs more checks, or is none. */
+static bool run_enter(struct run *run, const void *buffer)
 {
-        struct lido_buffer_pool *pool = batch->span->pool;
-        struct lido_buffer_cache *cache = cache_slots[pool->slot];
-        struct rack *rack;
-        uint32_t fit = 0;
+        struct span *span = span_of(buffer);
 
-        if (likely(cache && cache_enter_checked(cache, pool))) {
-                rack = rack_at(cache, batch->span->rack);
-                fit = (uint32_t)(rack->end - rack->top);
-                if (fit > batch->count)
-                        fit = batch->count;
-                if (fit > 0)
-                        memcpy(rack->top, batch->entries, fit * sizeof *batch->entries);
-                rack->top += fit;
-                cache_leave(cache);
+        if (!span || span->pool != run->pool || span->rack != run->rack)
+                return false;
+        run->base = span->base;
+        run->bytes = span->bytes;
+        run->extent = span->plain * span->bytes;
+        run->reciprocal = span->reciprocal;
+        run->state = span->state;
+        return true;
+}
+
+/* Win the buffer for its releaser. Returns: its state; NULL when it is not that simple. */
+static inline always_inline state_byte *win(struct run *run, const void *buffer)
+{
+        uintptr_t off = (uintptr_t)buffer - run->base;
+        uint8_t seen = STATE_LENT;
+        uint64_t i;
+
+        if (unlikely(off >= run->extent)) {
+                if (!run_enter(run, buffer))
+                        return NULL;
+                off = (uintptr_t)buffer - run->base;
+                if (off >= run->extent)
+                        return NULL;
         }
-        if (fit < batch->count)
-                release_batch(batch->span, batch->entries + fit, batch->count - fit);
-        batch->count = 0;
+        i = off * run->reciprocal >> 32;
+        if (unlikely(i * run->bytes != off) || unlikely(!cas_acq_rel(&run->state[i], &seen, STATE_CACHED)))
+                return NULL;
+        return &run->state[i];
+}
+
+/* Onto the rack, as long as there is room and they are of the run. Hot: measured by the batch workload. Returns: how many. */
+static uint32_t to_rack(struct lido_buffer_cache *cache, struct run *run, void *const *buffers, uint32_t count)
+{
+        struct rack *rack;
+        struct entry *top;
+        uint32_t done, room;
+
+        if (unlikely(!cache || !cache_enter(cache, run->pool)))
+                return 0;
+        rack = rack_at(cache, run->rack);
+        top = rack->top;
+        room = (uint32_t)(rack->end - top);
+        if (count > room)
+                count = room;
+        for (done = 0; done < count; done++) {
+                state_byte *state = win(run, buffers[done]);
+
+                if (unlikely(!state))
+                        break;
+                top[done].buffer = buffers[done];
+                top[done].state = state;
+        }
+        rack->top = top + done;
+        cache_leave(cache);
+        return done;
+}
+
+/* Into the depot, up to a batch. Returns: how many. */
+static uint32_t to_depot(struct span *first, struct run *run, void *const *buffers, uint32_t count)
+{
+        struct entry batch[BATCH];
+        uint32_t done;
+
+        for (done = 0; done < count && done < BATCH; done++) {
+                state_byte *state = win(run, buffers[done]);
+
+                if (!state)
+                        break;
+                batch[done].buffer = buffers[done];
+                batch[done].state = state;
+        }
+        if (done > 0)
+                release_batch(first, batch, done);
+        return done;
 }
 
 int lido_buffer_release_bulk(void *const *buffers, uint32_t count)
 {
-        struct batch batch;
-        int first = LIDO_OK;
+        int first = LIDO_OK, rc;
+        uint32_t done = 0, n;
 
         if (!buffers)
                 return LIDO_EINVAL;
-        batch.count = 0;
-        for (uint32_t i = 0; i < count; i++) {
-                struct span *span = span_of(buffers[i]);
-                uint64_t place = likely(span != NULL) ? span_index(span, buffers[i]) : UINT64_MAX;
-                uint8_t seen = STATE_LENT;
+        while (done < count) {
+                struct span *span = span_of(buffers[done]);
 
-                if (unlikely(!span || place >= span->plain ||
-                             !cas_acq_rel(&span->state[place], &seen, STATE_CACHED))) {
-                        int rc = lido_buffer_release_at(buffers[i], "bulk");
+                n = 0;
+                if (likely(span != NULL)) {
+                        struct run run = { .pool = span->pool, .rack = span->rack };
 
-                        if (first == LIDO_OK)
-                                first = rc;
-                        continue;
+                        n = to_rack(cache_slots[span->slot], &run, buffers + done, count - done);
+                        if (n == 0)
+                                n = to_depot(span, &run, buffers + done, count - done);
                 }
-                if (batch.count == BATCH || (batch.count > 0 && (batch.span->pool != span->pool ||
-                                                                  batch.span->rack != span->rack)))
-                        put_down(&batch);
-                if (batch.count == 0)
-                        batch.span = span;
-                batch.entries[batch.count].buffer = buffers[i];
-                batch.entries[batch.count].state = &span->state[place];
-                batch.count++;
+                done += n;
+                if (n > 0)
+                        continue;
+                rc = lido_buffer_release_at(buffers[done++], "bulk");
+                if (first == LIDO_OK)
+                        first = rc;
         }
-        if (batch.count > 0)
-                put_down(&batch);
         return first;
 }

@@ -46,11 +46,13 @@ static bool open_one(struct keeper *keeper, struct lido_pool *pool)
         struct lido_slot *slot;
         uint64_t ticket;
 
-        if (!pool_reserve(pool))
+        if (!pool_reserve(pool)) {
+                budget_give_back(pool);
                 return false;
+        }
         slot = slots_claim_vacant(&pool->slots, &ticket);
         if (!slot) { /* a hook that is stuck keeps a slot; one will fall vacant */
-                sub_seq_cst(&pool->live, 1);
+                pool_unreserve(pool);
                 return false;
         }
         add_relaxed(&pool->opening, 1);
@@ -66,12 +68,47 @@ static void fail_waiters(struct lido_pool *pool)
                 waitq_fail_all(pool, LIDO_EPERMANENT);
 }
 
-uint64_t grow(struct keeper *keeper, struct lido_pool *pool, uint64_t now)
+/* What the pool asks of its budget, and on whose behalf: of waiters, of a try that found nothing idle, or of nobody, to be kept
+ * at min. Returns: false when it needs nothing after all, for a try may have been followed by a release. */
+static bool is_in_want(struct lido_pool *pool, uint32_t room, uint64_t now, struct budget_want *ret_want)
+{
+        uint32_t people = waitq_length(pool);
+
+        ret_want->since_ns = waitq_oldest_ns(pool);
+        if (people == 0 && load_relaxed(&pool->tried)) {
+                if (slots_any_free(&pool->slots))
+                        store_relaxed(&pool->tried, 0);
+                else
+                        people = 1;
+                ret_want->since_ns = now;
+        }
+        people = below(load_relaxed(&pool->opening), people);
+        ret_want->count = people < room ? people : room;
+        if (people == 0)
+                ret_want->since_ns = BUDGET_NO_WAITER;
+        return wanted(pool) > 0;
+}
+
+/* A permit for one more object. Returns: false when the pool stands in line for it, or wants none; *ret_due_ns tells when to ask
+ * again. */
+static bool may_open(struct lido_pool *pool, uint32_t room, uint64_t now, uint64_t *ret_due_ns)
+{
+        struct budget_want want;
+
+        *ret_due_ns = CLOCK_NEVER;
+        if (!load_relaxed(&pool->budget))
+                return true;
+        if (is_in_want(pool, room, now, &want))
+                return budget_take(pool, &want, now, ret_due_ns);
+        budget_leave(pool);
+        return false;
+}
+
+static uint64_t open_more(struct keeper *keeper, struct lido_pool *pool, uint64_t now, bool *ret_in_line)
 {
         uint32_t limit = load_relaxed(&pool->is_failing) ? 1 : pool_options(pool)->open_limit;
+        uint64_t due_ns;
 
-        if (load_seq_cst(&pool->gate) & (GATE_CLOSED | GATE_PAUSED))
-                return CLOCK_NEVER;
         if (load_relaxed(&pool->is_failing) == LIDO_FAILURE_PERMANENT + 1 && now < pool->kept.retry_ns)
                 fail_waiters(pool);
         while (wanted(pool) > 0) {
@@ -79,11 +116,29 @@ uint64_t grow(struct keeper *keeper, struct lido_pool *pool, uint64_t now)
                         break;
                 if (now < pool->kept.retry_ns)
                         return pool->kept.retry_ns;
-                if (load_relaxed(&pool->opening) >= limit || !open_one(keeper, pool))
+                if (load_relaxed(&pool->opening) >= limit)
+                        break;
+                if (!may_open(pool, limit - load_relaxed(&pool->opening), now, &due_ns)) {
+                        *ret_in_line = true;
+                        return due_ns;
+                }
+                if (!open_one(keeper, pool))
                         break;
                 store_relaxed(&pool->tried, 0);
         }
         return CLOCK_NEVER;
+}
+
+uint64_t grow(struct keeper *keeper, struct lido_pool *pool, uint64_t now)
+{
+        uint64_t due_ns = CLOCK_NEVER;
+        bool is_in_line = false;
+
+        if (!(load_seq_cst(&pool->gate) & (GATE_CLOSED | GATE_PAUSED)))
+                due_ns = open_more(keeper, pool, now, &is_in_line);
+        if (!is_in_line)
+                budget_leave(pool);
+        return due_ns;
 }
 
 static uint64_t ns_of(int64_t ms)

@@ -233,6 +233,7 @@ static void orphan(struct lido_pool *pool)
         or_seq_cst(&pool->gate, GATE_ORPHANED | GATE_CLOSED);
         mutex_unlock(&pool->waitq.lock);
         waitq_fail_all(pool, LIDO_ECLOSED);
+        budget_leave(pool);
 }
 
 bool keeper_abandon(struct keeper *keeper)

@@ -91,6 +91,7 @@ int lido_pool_open(struct lido_pool **ret_pool, struct lido_service *service, co
         pool = pool_new(&our_factory, &ours, service_host(service));
         if (!pool)
                 return LIDO_ENOMEM;
+        budget_attach(ours.budget, pool);
         if (!service_add(service, pool)) {
                 pool_close(pool, 0);
                 lido_pool_free(pool);

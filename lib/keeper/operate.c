@@ -148,11 +148,15 @@ int lido_pool_adopt(struct lido_pool *pool, void *object)
                 return rc;
         if (load_seq_cst(&pool->gate) & (GATE_CLOSED | GATE_ORPHANED))
                 return LIDO_ECLOSED;
-        if (!pool_reserve(pool))
+        if (!budget_try(pool))
                 return LIDO_EEXHAUSTED;
+        if (!pool_reserve(pool)) {
+                budget_give_back(pool);
+                return LIDO_EEXHAUSTED;
+        }
         slot = slots_claim_vacant(&pool->slots, &ticket);
         if (!slot) {
-                sub_seq_cst(&pool->live, 1);
+                pool_unreserve(pool);
                 return LIDO_EEXHAUSTED;
         }
         add_relaxed(&pool->opening, 1);
@@ -185,8 +189,8 @@ int lido_pool_reconfigure(struct lido_pool *pool, const struct lido_pool_options
                 return LIDO_ECLOSED;
         mutex_lock(&pool->waitq.lock);
         old = pool_options(pool);
-        if (ours.start != old->start || ours.open_inline != old->open_inline) {
-                say(ret_error, LIDO_EINVAL, "start and open_inline cannot change at run time");
+        if (ours.start != old->start || ours.open_inline != old->open_inline || ours.budget != old->budget) {
+                say(ret_error, LIDO_EINVAL, "start, open_inline and budget cannot change at run time");
                 rc = LIDO_EINVAL;
         } else {
                 rc = slots_grow(&pool->slots, pool, ours.max + ours.reserve);

@@ -264,6 +264,8 @@ static void note_idle(struct lido_pool *pool, struct look *look)
                 pool->kept.low_water[0] = idle;
         if (pool->kept.period_ends_ns == 0)
                 pool->kept.period_ends_ns = look->now + piece;
+        if (pool->kept.period_ends_ns > plus(look->now, piece))
+                pool->kept.period_ends_ns = look->now + piece; /* the timeout was shortened */
         if (look->now >= pool->kept.period_ends_ns) {
                 least = pool->kept.low_water[0];
                 for (int i = IDLE_PERIODS - 1; i > 0; i--) {
@@ -278,6 +280,14 @@ static void note_idle(struct lido_pool *pool, struct look *look)
                 again_at(look, pool->kept.period_ends_ns);
 }
 
+/* A budget may be taking objects away at the same time: it sees to it that min is kept. */
+static bool evict(struct lido_pool *pool, struct lido_slot *slot, uint64_t word)
+{
+        if (load_relaxed(&pool->budget))
+                return budget_evict(pool, slot, word);
+        return close_idle(pool, slot, word, LIDO_CLOSE_IDLE);
+}
+
 /* The highest go first: load gathers on the low ones. */
 static void close_surplus(struct lido_pool *pool, struct look *look)
 {
@@ -286,7 +296,7 @@ static void close_surplus(struct lido_pool *pool, struct look *look)
         while (index-- > 0 && is_surplus(pool, look)) {
                 struct lido_slot *slot = slots_at(&pool->slots, index);
 
-                if (close_idle(pool, slot, load_acquire(&slot->word), LIDO_CLOSE_IDLE)) {
+                if (evict(pool, slot, load_acquire(&slot->word))) {
                         look->surplus--;
                         look->idle--;
                         for (int i = 0; i < IDLE_PERIODS; i++)
@@ -352,6 +362,7 @@ uint64_t pass(struct lido_pool *pool, uint64_t now)
         struct look look = { .now = now, .due = CLOCK_NEVER };
 
         look.may_claim = waitq_length(pool) == 0;
+        budget_look(pool, now);
         look.excess = count_excess(pool);
         look.checks = pool_options(pool)->open_limit;
         pool->kept.must_pass = 0;

@@ -47,6 +47,8 @@ struct pg_connectors {
         unsigned queue_length;  /* guarded by lock */
         bool is_ending;         /* guarded by lock */
         _Atomic uint32_t users; /* atomic: the pool and its orphans */
+        _Atomic(struct lido_pool *) pool; /* atomic: NULL until it is open */
+        _Atomic uint64_t alarmed_ns;      /* atomic: when all were last doubted */
         _Atomic uint32_t bell;  /* atomic: changed at each ring, slept on by idle threads */
 };
 
@@ -275,6 +277,20 @@ struct pg_connectors *connectors_new(struct pg_options *options)
 const struct pg_options *connectors_options(const struct pg_connectors *connectors)
 {
         return &connectors->options;
+}
+
+void connectors_set_pool(struct pg_connectors *connectors, struct lido_pool *pool)
+{
+        store_release(&connectors->pool, pool);
+}
+
+void connectors_alarm(struct pg_connectors *connectors)
+{
+        struct lido_pool *pool = load_acquire(&connectors->pool);
+        uint64_t now = clock_now_ns(), seen = load_relaxed(&connectors->alarmed_ns);
+
+        if (pool && (seen == 0 || now - seen >= NS_PER_S) && cas_relaxed(&connectors->alarmed_ns, &seen, now))
+                lido_pool_suspect(pool);
 }
 
 static void fail(lido_op op, int rc, const char *text)

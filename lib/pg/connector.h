@@ -22,6 +22,12 @@ struct pg_connectors *connectors_new(struct pg_options *options);
 /* The options, constant. */
 const struct pg_options *connectors_options(const struct pg_connectors *connectors);
 
+/* The pool that they work for, once there is one. */
+void connectors_set_pool(struct pg_connectors *connectors, struct lido_pool *pool);
+
+/* Have every session of the pool checked, at most once a second. Threads: one that has a lease, so that the pool is there. */
+void connectors_alarm(struct pg_connectors *connectors);
+
 /* Open a connection and answer with a struct pg_session. Threads: any. Blocks: no. */
 void connectors_open(struct pg_connectors *connectors, lido_op op);
 

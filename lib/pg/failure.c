@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "lido/pg.h"
+
 #define SQLSTATE_LENGTH 5
 
 /* A whole class when the prefix has two characters. The first match counts. */
@@ -128,4 +130,22 @@ bool failure_is_end(const PGresult *result)
 
         return (severity && (strcmp(severity, "FATAL") == 0 || strcmp(severity, "PANIC") == 0)) ||
                (state && (strncmp(state, "08", 2) == 0 || strcmp(state, "57P01") == 0 || strcmp(state, "57P02") == 0));
+}
+
+int failure_fate(const char *sqlstate)
+{
+        static const struct {
+                const char *prefix;
+                int fate;
+        } fates[] = {
+                { "08", LIDO_PG_FATE_EVICT },      { "XX001", LIDO_PG_FATE_EVICT },
+                { "XX002", LIDO_PG_FATE_EVICT },   { "57P01", LIDO_PG_FATE_SUSPECT },
+                { "57P02", LIDO_PG_FATE_SUSPECT }, { "57P03", LIDO_PG_FATE_SUSPECT },
+                { "25006", LIDO_PG_FATE_SUSPECT },
+        };
+
+        for (size_t i = 0; i < sizeof fates / sizeof *fates; i++)
+                if (strncmp(sqlstate, fates[i].prefix, strlen(fates[i].prefix)) == 0)
+                        return fates[i].fate;
+        return LIDO_PG_FATE_KEEP;
 }

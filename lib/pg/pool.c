@@ -17,8 +17,16 @@
 
 #include "pg/connector.h"
 #include "pg/failure.h"
+#include "pg/pool.h"
 #include "pg/session.h"
 #include "pg/watch.h"
+
+static const char kind[] = "pg";
+
+int pool_is_pg(const struct lido_pool *pool)
+{
+        return lido_pool_kind(pool) == kind;
+}
 
 static void on_open(lido_op op, void *connectors)
 {
@@ -27,8 +35,8 @@ static void on_open(lido_op op, void *connectors)
 
 static void on_close(lido_op op, void *session, void *connectors)
 {
-        (void)connectors;
-        session_close(session);
+        if (session_close(session))
+                connectors_alarm(connectors);
         lido_op_done(op, LIDO_OK);
 }
 
@@ -58,8 +66,11 @@ static enum lido_peek on_peek(void *session, void *connectors)
 
 static enum lido_verdict on_verdict(void *session, void *connectors)
 {
-        (void)connectors;
-        return session_verdict(session);
+        enum lido_verdict verdict = session_verdict(session);
+
+        if (((struct pg_session *)session)->is_alarming)
+                connectors_alarm(connectors);
+        return verdict;
 }
 
 static void on_interrupt(void *session, void *connectors)
@@ -102,7 +113,7 @@ int lido_pg_pool_open(struct lido_pool **ret_pool, struct lido_service *service,
 {
         struct lido_factory factory = {
                 .size = sizeof factory,
-                .kind = "pg",
+                .kind = kind,
                 .flags = LIDO_FACTORY_PEEK_ALWAYS | LIDO_FACTORY_TIMED, /* half a microsecond, beside any query */
                 .open = on_open,
                 .close = on_close,
@@ -130,7 +141,9 @@ int lido_pg_pool_open(struct lido_pool **ret_pool, struct lido_service *service,
                 return LIDO_ENOMEM;
         }
         rc = lido_pool_open(ret_pool, service, &factory, options);
-        if (!had_pool(rc))
+        if (rc == LIDO_OK)
+                connectors_set_pool(factory.context, *ret_pool);
+        else if (!had_pool(rc))
                 connectors_free(factory.context);
         return rc;
 }

@@ -44,16 +44,36 @@ static void note_end(struct pg_session *session, const PGresult *result)
         const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
 
         session->is_lost = true;
+        if (state && failure_fate(state) == LIDO_PG_FATE_SUSPECT)
+                session->is_alarming = true;
         if (state && session->sqlstate[0] == '\0')
                 snprintf(session->sqlstate, sizeof session->sqlstate, "%s", state);
 }
 
+static void adjudicate(struct pg_session *session, const PGresult *result, const char *state)
+{
+        const struct lido_pg_options *given = &session->options->given;
+        int fate = given->adjudicate ? given->adjudicate(state, result, given->adjudicate_context) : LIDO_PG_FATE_DEFAULT;
+
+        if (fate == LIDO_PG_FATE_DEFAULT)
+                fate = failure_fate(state);
+        if (fate == LIDO_PG_FATE_EVICT)
+                session->is_evicted = true;
+        else if (fate == LIDO_PG_FATE_SUSPECT)
+                session->is_alarming = true;
+}
+
 static void note_error(struct pg_session *session, const PGresult *result)
 {
-        if (!PQresultErrorField(result, PG_DIAG_SQLSTATE))
+        const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+
+        if (!state) {
                 session->is_doubtful = true;
-        else if (failure_is_end(result))
+                return;
+        }
+        if (failure_is_end(result))
                 note_end(session, result);
+        adjudicate(session, result, state);
 }
 
 /* libpq's input buffer holds one row and never shrinks, so only the largest row counts. A result smaller than the
@@ -201,9 +221,10 @@ static void read_last_words(struct pg_session *session)
                         PQfreemem(notify);
 }
 
-void session_close(struct pg_session *session)
+bool session_close(struct pg_session *session)
 {
         PGconn *conn = session->conn;
+        bool is_alarming;
 
         if (conn) {
                 bool is_at_rest = PQtransactionStatus(conn) == PQTRANS_IDLE;
@@ -219,7 +240,9 @@ void session_close(struct pg_session *session)
                 session->conn = NULL;
                 PQfinish(conn);
         }
+        is_alarming = session->is_alarming;
         session_unref(session);
+        return is_alarming;
 }
 
 PGconn *session_release_conn(struct pg_session *session)
@@ -238,6 +261,39 @@ PGconn *session_release_conn(struct pg_session *session)
 void session_interrupt(struct pg_session *session)
 {
         shutdown(session->line->fd, SHUT_RDWR);
+}
+
+static bool is_on(const PGconn *conn, const char *parameter)
+{
+        const char *value = PQparameterStatus(conn, parameter);
+
+        return value && strcmp(value, "on") == 0;
+}
+
+static bool is_off(const PGconn *conn, const char *parameter)
+{
+        const char *value = PQparameterStatus(conn, parameter);
+
+        return value && strcmp(value, "off") == 0;
+}
+
+/* A server before version 14 reports neither, and is believed. */
+bool session_has_wrong_role(const struct pg_session *session)
+{
+        const char *wanted = session->options->session_attrs;
+        const PGconn *conn = session->conn;
+
+        if (!wanted)
+                return false;
+        if (strcmp(wanted, "primary") == 0)
+                return is_on(conn, "in_hot_standby");
+        if (strcmp(wanted, "read-write") == 0)
+                return is_on(conn, "in_hot_standby") || is_on(conn, "default_transaction_read_only");
+        if (strcmp(wanted, "standby") == 0)
+                return is_off(conn, "in_hot_standby");
+        if (strcmp(wanted, "read-only") == 0)
+                return is_off(conn, "in_hot_standby") && is_off(conn, "default_transaction_read_only");
+        return false;
 }
 
 /* ---- peek and verdict ------------------------------------------------------------------------------------ */
@@ -288,7 +344,7 @@ static enum lido_verdict verdict_after_error(struct pg_session *session)
         case LIDO_PEEK_CHECK:
                 return LIDO_VERDICT_RESET;
         default:
-                return session->is_doubtful ? LIDO_VERDICT_RESET : verdict_by_dirt(session);
+                return session->is_doubtful || session->is_alarming ? LIDO_VERDICT_RESET : verdict_by_dirt(session);
         }
 }
 
@@ -306,7 +362,7 @@ static enum lido_verdict verdict_of_idle(struct pg_session *session)
                 return LIDO_VERDICT_DEAD;
         if (PQerrorMessage(conn)[0] != '\0')
                 return verdict_after_error(session);
-        return session->is_doubtful ? LIDO_VERDICT_RESET : verdict_by_dirt(session);
+        return session->is_doubtful || session->is_alarming ? LIDO_VERDICT_RESET : verdict_by_dirt(session);
 }
 
 /* Results are outstanding. Two things are not worth their undoing: a COPY IN, part of which may be unsent in blocking mode,
@@ -329,7 +385,8 @@ enum lido_verdict session_verdict(struct pg_session *session)
         bool may_reset = session->options->given.reset != LIDO_PG_RESET_NONE;
         enum lido_verdict verdict = LIDO_VERDICT_DEAD;
 
-        if (!session->conn || session->is_lost || session->is_fat || PQstatus(session->conn) != CONNECTION_OK)
+        if (!session->conn || session->is_lost || session->is_evicted || session->is_fat ||
+            PQstatus(session->conn) != CONNECTION_OK)
                 return LIDO_VERDICT_DEAD;
         if (session->options->given.reset >= LIDO_PG_RESET_STRICT && (session->dirt & DIRT_OPAQUE))
                 return LIDO_VERDICT_DEAD;

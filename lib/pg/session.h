@@ -41,6 +41,8 @@ struct pg_session {
         bool is_lost;       /* owner of the slot only: the server has ended it, or the borrower has reset it */
         bool is_doubtful;   /* owner: an error without SQLSTATE since the last round trip of ours */
         unsigned dirt;      /* owner: enum reset_dirt, since the last reset */
+        bool is_evicted;    /* owner: an error was judged so */
+        bool is_alarming;   /* owner: an error tells that all sessions are to be checked */
         bool is_fat;        /* owner: a row was larger than fat_bytes */
         int last_status;    /* owner: ExecStatusType of the last result seen since the last reset; else 0 */
         char sqlstate[6];   /* owner: with which the server ended it, or "" */
@@ -56,8 +58,9 @@ struct pg_session {
  * there is no descriptor left. */
 int session_new(struct pg_session **ret_session, PGconn *conn, const struct pg_options *options);
 
-/* End the connection, without ever blocking, and drop the pool's share of the session. */
-void session_close(struct pg_session *session);
+/* End the connection, without ever blocking, and drop the pool's share of the session. Returns: is_alarming, after the
+ * server's last words have been read. */
+bool session_close(struct pg_session *session);
 
 /* Give the connection away, with libpq's own hooks, and drop the pool's share of the session. Returns: the PGconn. */
 PGconn *session_release_conn(struct pg_session *session);
@@ -73,6 +76,10 @@ enum lido_verdict session_verdict(struct pg_session *session);
 
 /* Put libpq's settings back, and drop notifications that nobody has asked for. Not blocking when at rest. */
 void session_restore(struct pg_session *session);
+
+/* Has the server another role than the options want (target_session_attrs)? What is known is as old as the last round trip:
+ * an idle session is not told of a change. */
+bool session_has_wrong_role(const struct pg_session *session);
 
 /* Shut the socket down. Threads: any. */
 void session_interrupt(struct pg_session *session);

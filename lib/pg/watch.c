@@ -55,14 +55,16 @@ static void answer(struct pg_session *session, enum work_want outcome)
         if (outcome == WORK_DONE) {
                 uv_poll_start(&session->watch->poll, UV_DISCONNECT, on_event);
                 session_restore(session);
-                session->is_doubtful = false;
+                session->is_doubtful = session->is_alarming = false;
                 session->last_status = 0;
                 session->dirt = 0;
-                if (!session->is_lost && PQtransactionStatus(session->conn) == PQTRANS_IDLE) {
+                bool is_at_rest = !session->is_lost && PQtransactionStatus(session->conn) == PQTRANS_IDLE;
+                if (is_at_rest && !session_has_wrong_role(session)) {
                         lido_op_done(op, LIDO_OK);
                         return;
                 }
-                failure_set(&session->work.error, LIDO_EFACTORY, LIDO_FAILURE_TRANSIENT, "the session is not at rest");
+                failure_set(&session->work.error, LIDO_EFACTORY, LIDO_FAILURE_NOT_READY,
+                            is_at_rest ? "the server has changed its role" : "the session is not at rest");
         } else {
                 uv_poll_stop(&session->watch->poll);
         }

@@ -22,7 +22,7 @@ static pending_function *find_ssl_pending(void)
 }
 
 /* Read what there is. libpq before 15.20 may leave TLS records beyond 8 KiB inside OpenSSL, where poll cannot see them. */
-static bool consume(PGconn *conn)
+bool work_consume(PGconn *conn)
 {
         void *ssl = PQsslStruct(conn, "OpenSSL");
         pending_function *pending = ssl ? find_ssl_pending() : NULL;
@@ -179,7 +179,7 @@ enum work_want work_advance(struct work *work)
         for (;;) {
                 if (work->is_asked) {
                         int flushed = PQflush(work->conn);
-                        bool is_read = consume(work->conn);
+                        bool is_read = work_consume(work->conn);
                         enum work_want want = read_results(work); /* a FATAL first, then the loss of the connection */
 
                         if (want == WORK_FAILED)

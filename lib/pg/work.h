@@ -37,6 +37,9 @@ struct work {
 /* `steps` must live as long as the work. An empty statement, "", is the cheapest sign of life. */
 void work_start(struct work *work, PGconn *conn, const char *const *steps, size_t drain_bytes);
 
+/* Read what has arrived, also inside OpenSSL. Returns: false when the connection is lost. */
+bool work_consume(PGconn *conn);
+
 /* Go on as far as it goes. Returns: what to wait for, or the outcome. */
 enum work_want work_advance(struct work *work);
 

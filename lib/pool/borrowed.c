@@ -15,12 +15,13 @@ static bool is_current(lido_lease lease)
 /* Why a lease is not current, without counting it as misuse. */
 static int check(lido_lease lease)
 {
+        uint64_t revoked = word_make(lease.generation, SLOT_LEASED) | MARK_REVOKED;
+
         if (!region_has(lease.slot))
                 return LIDO_EINVAL;
         if (is_current(lease))
                 return load_relaxed(&load_relaxed(&lease.slot->pool)->gate) & GATE_FORKED ? LIDO_EFORKED : LIDO_OK;
-        return load_acquire(&lease.slot->word) == (word_make(lease.generation, SLOT_LEASED) | MARK_REVOKED) ? LIDO_EREVOKED
-                                                                                                            : LIDO_ESTALE;
+        return (load_acquire(&lease.slot->word) & (~MARKS | MARK_REVOKED)) == revoked ? LIDO_EREVOKED : LIDO_ESTALE;
 }
 
 void *lido_object(lido_lease lease)

@@ -179,11 +179,15 @@ static int open_inline(struct lido_pool *pool, const struct want *want, lido_lea
         struct lido_slot *slot;
         int status;
 
-        if (!pool_options(pool)->open_inline || !pool_reserve(pool))
+        if (!pool_options(pool)->open_inline || !budget_try(pool))
                 return LIDO_EEXHAUSTED;
+        if (!pool_reserve(pool)) {
+                budget_give_back(pool);
+                return LIDO_EEXHAUSTED;
+        }
         slot = slots_claim_vacant(&pool->slots, &generation);
         if (!slot) {
-                sub_seq_cst(&pool->live, 1);
+                pool_unreserve(pool);
                 return LIDO_EEXHAUSTED;
         }
         add_relaxed(&pool->opening, 1);
@@ -397,7 +401,7 @@ static int acquire_slow(struct lido_pool *pool, struct want *want, lido_lease *r
                 rc = LIDO_EDEADLK;
         }
         if (rc == LIDO_EEXHAUSTED)
-                pool_ask_for_more(pool);
+                pool_tried_in_vain(pool);
         if (rc != LIDO_OK && blame)
                 blame_fill(pool, rc, blame);
         return rc;
@@ -515,6 +519,13 @@ static void tell_leak_ended(struct lido_pool *pool, struct lido_slot *slot)
         pool_emit(pool, &event);
 }
 
+/* Until the next holder has written itself down, nobody is known to hold the object: a releaser that waits already for the
+ * next one must not be taken for it (is_deadlocked). The caller owns the slot. */
+static void forget_holder(struct lido_slot *slot)
+{
+        store_relaxed(&slot->holder, 0);
+}
+
 static enum lido_verdict verdict_on(struct lido_pool *pool, struct lido_slot *slot)
 {
         struct thread_self *self = thread_self();
@@ -554,6 +565,8 @@ static void give_back(struct lido_pool *pool, struct lido_slot *slot, uint64_t g
         uint64_t gate = load_relaxed(&pool->gate);
         uint64_t seen = word_make(generation, SLOT_LEASED);
 
+        if ((gate & GATE_COVETED) && budget_claims(pool, slot, generation))
+                return;
         if ((gate & GATE_COUNT) && should_hand_over(pool, slot)) {
                 pool_offer(pool, slot, generation);
                 return;
@@ -602,6 +615,7 @@ static int release_slow(lido_lease lease, const char *site)
                 return LIDO_EFORKED;
         if (marks & MARK_LEAKED)
                 tell_leak_ended(pool, lease.slot);
+        forget_holder(lease.slot);
         if ((marks & ~MARK_LEAKED) || (gate & (GATE_CLOSED | GATE_ORPHANED)))
                 pool_decide(pool, lease.slot, lease.generation + GENERATION_ONE, marks);
         else
@@ -622,6 +636,7 @@ int lido_release_at(lido_lease lease, const char *site)
         if (load_relaxed(&pool->gate) & GATE_RELEASE_SLOW)
                 return release_slow(lease, site);
         store_relaxed(&lease.slot->released_site, site);
+        forget_holder(lease.slot);
         if (!slot_move(lease.slot, &seen, word_next(seen, SLOT_IDLE)))
                 return release_slow(lease, site);
         gate = load_seq_cst(&pool->gate); /* law 2: pairs with waitq_join and mark_exhausted */
@@ -646,6 +661,7 @@ int lido_discard_at(lido_lease lease, const char *site)
                 return LIDO_EFORKED;
         if (marks & MARK_LEAKED)
                 tell_leak_ended(pool, lease.slot);
+        forget_holder(lease.slot);
         op_want_close(pool, lease.slot, lease.generation + GENERATION_ONE, LIDO_CLOSE_DISCARDED);
         return marks & MARK_REVOKED ? LIDO_EREVOKED : LIDO_OK;
 }
@@ -664,6 +680,11 @@ int lido_detach_at(lido_lease lease, void **ret_object, const char *site)
         pool = load_relaxed(&lease.slot->pool);
         if (load_relaxed(&pool->gate) & GATE_FORKED)
                 return LIDO_EFORKED;
+        forget_holder(lease.slot);
+        if (marks & MARK_REVOKED) {
+                op_want_close(pool, lease.slot, lease.generation + GENERATION_ONE, LIDO_CLOSE_DISCARDED);
+                return LIDO_EREVOKED;
+        }
         *ret_object = load_relaxed(&lease.slot->object);
         lease.slot->is_detached = 1;
         op_want_close(pool, lease.slot, lease.generation + GENERATION_ONE, LIDO_CLOSE_DETACHED);

@@ -36,7 +36,8 @@ const char *lido_close_reason_name(int reason)
                 [LIDO_CLOSE_DISCARDED] = "discarded", [LIDO_CLOSE_SURPLUS] = "surplus",
                 [LIDO_CLOSE_SHUTDOWN] = "shutdown",   [LIDO_CLOSE_DETACHED] = "detached",
                 [LIDO_CLOSE_ROTATED] = "rotated",     [LIDO_CLOSE_REVOKED] = "revoked",
+                [LIDO_CLOSE_STOLEN] = "stolen",
         };
 
-        return reason >= 0 && (size_t)reason < sizeof name / sizeof name[0] ? name[reason] : "?";
+        return reason >= 0 && (size_t)reason < sizeof name / sizeof name[0] && name[reason] ? name[reason] : "?";
 }

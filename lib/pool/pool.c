@@ -154,6 +154,9 @@ static void set_up(struct lido_pool *pool, const struct lido_factory *factory,
         store_relaxed(&pool->waitq.poke_sent, 0);
         store_relaxed(&pool->waitq.long_holds, 0);
         store_relaxed(&pool->waitq.overtake_until_ns, 0);
+        store_relaxed(&pool->budget, NULL);
+        memset(&pool->budgeted, 0, sizeof pool->budgeted);
+        pool->owner = NULL;
         memset(&pool->last_error, 0, sizeof pool->last_error);
         pool->last_error_ns = 0;
         pool->close_due_ns = CLOCK_NEVER;
@@ -237,8 +240,11 @@ bool pool_end_if_over(struct lido_pool *pool)
         }
         mutex_unlock(&pool->waitq.lock);
         if (is_gone) {
+                budget_detach(pool);
                 slots_fini(&pool->slots);
                 drop_options(pool);
+                if (pool->owner)
+                        pool->owner->gone(pool->owner, pool);
                 shelf_give(&shelf, pool);
         }
         return is_gone;
@@ -284,8 +290,13 @@ void pool_ask_for_more(struct lido_pool *pool)
 {
         const struct lido_pool_options *options = pool_options(pool);
 
-        if (load_relaxed(&pool->live) >= load_relaxed(&pool->limit) && options->reserve == 0 &&
-            options->codel_target_ms < 0)
+        if (load_seq_cst(&pool->live) < load_seq_cst(&pool->limit) || options->reserve > 0 || options->codel_target_ms >= 0)
+                pool_call_keeper(pool);
+}
+
+void pool_tried_in_vain(struct lido_pool *pool)
+{
+        if (load_relaxed(&pool->live) >= load_relaxed(&pool->limit))
                 return;
         store_relaxed(&pool->tried, 1);
         pool_call_keeper(pool);
@@ -354,7 +365,7 @@ void pool_decide(struct lido_pool *pool, struct lido_slot *slot, uint64_t genera
                 op_want_close(pool, slot, generation, (enum lido_close_reason)load_relaxed(&slot->retire_reason));
         else if (marks & MARK_SUSPECT)
                 op_want(pool, slot, generation, SLOT_CHECKING);
-        else
+        else if (!(load_relaxed(&pool->gate) & GATE_COVETED) || !budget_claims(pool, slot, generation))
                 pool_offer(pool, slot, generation);
 }
 
@@ -390,6 +401,12 @@ bool pool_reserve(struct lido_pool *pool)
         return true;
 }
 
+void pool_unreserve(struct lido_pool *pool)
+{
+        sub_seq_cst(&pool->live, 1);
+        budget_give_back(pool);
+}
+
 /* The pool is closing and a slot fell idle behind the closer's back. Claimed, it keeps the pool from ending; so only now
  * is it certain that the gate read before was this pool's, and not a former one's in the same memory. */
 static void reap(struct lido_pool *pool)
@@ -409,6 +426,8 @@ void pool_notice_idle(struct lido_pool *pool, uint64_t gate)
                 forget_exhaustion(pool);
         if ((gate & GATE_NAPPING) && (and_seq_cst(&pool->gate, ~GATE_NAPPING) & GATE_NAPPING))
                 pool_call_keeper(pool);
+        if ((gate & GATE_COVETED) && (and_seq_cst(&pool->gate, ~GATE_COVETED) & GATE_COVETED))
+                budget_notice_idle(pool);
         if (gate & (GATE_CLOSED | GATE_ORPHANED))
                 reap(pool);
         if (gate & GATE_COUNT)
@@ -430,15 +449,21 @@ bool pool_must_not_wait(struct lido_pool *pool)
 
 void pool_vacate(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation)
 {
+        struct lido_budget *budget = load_relaxed(&pool->budget);
+        bool was_stolen = slot->is_stolen;
+
         store_relaxed(&slot->object, NULL);
         store_relaxed(&slot->life, 0);
         store_relaxed(&slot->data, NULL);
         store_relaxed(&slot->label, 0);
         store_relaxed(&slot->op_due_ns, CLOCK_NEVER);
         slot->is_detached = 0;
+        slot->is_stolen = 0;
         slot_pass_on(slot, generation, SLOT_VACANT);
-        sub_seq_cst(&pool->live, 1);
+        sub_seq_cst(&pool->live, 1); /* from here on the pool may end; the permit keeps the budget */
         forget_exhaustion(pool); /* there is room: a try may ask for an object */
+        if (budget)
+                budget_give(budget, was_stolen);
 }
 
 void pool_emit_misuse(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation, struct lido_event *event)

@@ -19,6 +19,7 @@
 #include "lido/events.h"
 #include "lido/pool.h"
 #include "lido/stats.h"
+#include "pool/budget.h"
 #include "pool/codel.h"
 #include "pool/quota.h"
 #include "pool/slots.h"
@@ -34,13 +35,16 @@
 #define GATE_CAREFUL_RELEASE (UINT64_C(1) << 39) /* each release has more to do: verdict, uses, clock, order */
 #define GATE_ORPHANED (UINT64_C(1) << 40)       /* the service is gone */
 #define GATE_REJECTING (UINT64_C(1) << 41)      /* paused, and nobody may wait */
+#define GATE_COVETED (UINT64_C(1) << 60)        /* the budget wants to know when something comes back */
 
 /* Acquire leaves the fast way when one of these is set; */
 #define GATE_ACQUIRE (GATE_CLOSED | GATE_PAUSED | GATE_FORKED | GATE_CAREFUL_ACQUIRE | GATE_ORPHANED)
 /* so does release; */
-#define GATE_RELEASE_SLOW (GATE_COUNT | GATE_CAREFUL_RELEASE | GATE_CLOSED | GATE_FORKED | GATE_ORPHANED)
+#define GATE_RELEASE_SLOW                                                                                      \
+        (GATE_COUNT | GATE_CAREFUL_RELEASE | GATE_CLOSED | GATE_FORKED | GATE_ORPHANED | GATE_COVETED)
 /* and whoever has made a slot idle has something to do when one of these is. */
-#define GATE_NOTICE (GATE_COUNT | GATE_SCANNING | GATE_EXHAUSTED | GATE_NAPPING | GATE_CLOSED | GATE_ORPHANED)
+#define GATE_NOTICE                                                                                            \
+        (GATE_COUNT | GATE_SCANNING | GATE_EXHAUSTED | GATE_NAPPING | GATE_CLOSED | GATE_ORPHANED | GATE_COVETED)
 
 /* The idle timeout is watched in so many pieces: an object goes at most one piece late. */
 #define IDLE_PERIODS 8
@@ -59,6 +63,16 @@ enum pool_stage { POOL_RUNNING, POOL_ENDING, POOL_ENDED };
 
 /* Classes of waiters, enum lido_priority. */
 #define PRIORITIES 4
+
+/* Whoever keeps a pool on somebody else's behalf: one for each key, say. */
+struct pool_owner {
+        const void *key; /* of the pool; constant */
+        size_t key_size;
+        /* The pool has been tended. Returns: when to tend it again. Keeper's thread. */
+        uint64_t (*tended)(struct pool_owner *owner, struct lido_pool *pool, uint64_t now);
+        /* The pool is gone but for its memory. Keeper's thread; without a service, any. */
+        void (*gone)(struct pool_owner *owner, struct lido_pool *pool);
+};
 
 /* The line of those who wait; waitq.h says how. */
 struct waitq {
@@ -96,6 +110,10 @@ struct lido_pool {
         _Atomic uint32_t limit;   /* what live may grow to: max, less while the server takes no more, more with the reserve */
         _Atomic uint32_t has_quotas;
         struct quota quota[QUOTAS];
+        _Atomic(struct lido_budget *) budget; /* set before anybody knows the pool, NULL once it has ended */
+        struct budget_member budgeted;        /* guarded by the lock of the budget */
+        _Atomic uint64_t used_ns;             /* when it was used last, as far as is known */
+        struct pool_owner *owner;             /* constant; NULL: the embedder */
 
         struct waitq waitq;
         _Atomic(struct pool_host *) host; /* written under waitq.lock, under which letters are sent; NULL: orphaned */
@@ -170,8 +188,11 @@ void pool_leave(struct lido_pool *pool);
 /* Tell the keeper to look after this pool. Threads: any, no lock held. */
 void pool_call_keeper(struct lido_pool *pool);
 
-/* Somebody found nothing idle: let the keeper open more, if there is room. No lock held. */
+/* Somebody stands in line: let the keeper open more, if there is room. No lock held. */
 void pool_ask_for_more(struct lido_pool *pool);
+
+/* Somebody found nothing idle and does not wait: let the keeper open one more, if there is room. No lock held. */
+void pool_tried_in_vain(struct lido_pool *pool);
 
 /* Have the keeper look at every slot soon. No lock held. */
 void pool_look_again(struct lido_pool *pool);
@@ -196,8 +217,11 @@ void pool_decide_marked(struct lido_pool *pool, struct lido_slot *slot, uint64_t
 /* Set max, and the limit with it. waitq.lock is held, and there are slots enough. */
 void pool_set_max(struct lido_pool *pool, uint32_t max);
 
-/* Take one of the limit. Returns: false when all are taken. */
+/* Take one of the limit; the caller has a permit of the budget. Returns: false when all are taken. */
 bool pool_reserve(struct lido_pool *pool);
+
+/* Put back what pool_reserve has taken, and the permit. */
+void pool_unreserve(struct lido_pool *pool);
 
 /* A slot fell idle and the gate, read after that, was not clear: do what its bits ask for. No lock held. */
 void pool_notice_idle(struct lido_pool *pool, uint64_t gate);

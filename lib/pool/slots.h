@@ -118,7 +118,7 @@ struct lido_slot {
         _Atomic(const char *) released_site;   /* where it was released last; likewise */
         _Atomic(const char *) tag;             /* on whose behalf; likewise */
         _Atomic uint64_t leases;               /* how often it was lent, ever; likewise */
-        _Atomic uint32_t holder;               /* thread that acquired it last; likewise */
+        _Atomic uint32_t holder;               /* thread that has it; 0: nobody, or not written yet; likewise */
         _Atomic uint32_t index;                /* constant while it belongs to a pool */
 
         /* From here on touched once in a while: upkeep and waiting. */
@@ -140,6 +140,7 @@ struct lido_slot {
         uint8_t reason;             /* owner: enum lido_close_reason, in CLOSING */
         uint8_t quota;              /* owner: the quota that its lease uses; 0: none */
         uint8_t is_detached;        /* owner: CLOSING, and the object is somebody else's now */
+        uint8_t is_stolen;          /* owner: CLOSING, because another pool of the budget needs the permit */
 
         _Atomic(void *) data;       /* the borrower's, as long as the object */
         _Atomic(void *) lease_data; /* the borrower's, as long as the lease of lease_data_of */

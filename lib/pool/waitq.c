@@ -228,7 +228,7 @@ static void notice_idle(struct lido_pool *pool)
 {
         uint64_t gate = load_seq_cst(&pool->gate);
 
-        if (gate & (GATE_EXHAUSTED | GATE_SCANNING | GATE_NAPPING | GATE_CLOSED))
+        if (gate & (GATE_EXHAUSTED | GATE_SCANNING | GATE_NAPPING | GATE_CLOSED | GATE_COVETED))
                 pool_notice_idle(pool, gate & ~GATE_COUNT);
 }
 
@@ -445,6 +445,8 @@ void waitq_leave(struct lido_pool *pool, struct pool_waiter *w)
         mutex_unlock(&pool->waitq.lock);
         if (must_serve)
                 waitq_serve(pool);
+        if (load_relaxed(&pool->budget))
+                pool_call_keeper(pool); /* it may stand in line for a permit that nobody wants any more */
 }
 
 uint64_t waitq_oldest_ns(struct lido_pool *pool)

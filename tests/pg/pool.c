@@ -537,6 +537,83 @@ START_TEST(a_borrower_who_ends_the_connection_itself_costs_one_connection)
 }
 END_TEST
 
+/* ---- errors ---------------------------------------------------------------------------------------------- */
+
+static int evict_divisions(const char *sqlstate, const PGresult *result, void *context)
+{
+        (void)result;
+        ++*(unsigned *)context;
+        return strcmp(sqlstate, "22012") == 0 ? LIDO_PG_FATE_EVICT : LIDO_PG_FATE_DEFAULT;
+}
+
+START_TEST(the_embedder_may_judge_errors_otherwise)
+{
+        /* given */ unsigned calls = 0;
+        pg.adjudicate = evict_divisions;
+        pg.adjudicate_context = &calls;
+        options.max = 1;
+        open_pool();
+        lido_lease lease = acquire();
+        int pid = pid_of(lease);
+        run(lease, "select no_such_column", PGRES_FATAL_ERROR);
+        release(lease);
+        lease = acquire();
+        ck_assert_int_eq(pid_of(lease), pid);
+        /* when  */ run(lease, "select 1/0", PGRES_FATAL_ERROR);
+        release(lease);
+        /* then  */ lease = acquire();
+        ck_assert_int_ne(pid_of(lease), pid);
+        ck_assert_uint_eq(calls, 2);
+        release(lease);
+}
+END_TEST
+
+START_TEST(one_sign_of_a_server_going_down_has_all_sessions_checked)
+{
+        /* given */ options.min = options.max = 3;
+        options.start = LIDO_START_WARM;
+        open_pool();
+        uint64_t before = stats_of().checked;
+        lido_lease lease = acquire();
+        terminate(pid_of(lease));
+        run(lease, "select 1", PGRES_FATAL_ERROR);
+        /* when  */ release(lease);
+        /* then  */ for (int turn = 0; stats_of().checked < before + 2; turn++) {
+                ck_assert_int_lt(turn, 20000);
+                nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
+        }
+}
+END_TEST
+
+START_TEST(a_server_that_has_become_read_only_loses_its_sessions)
+{
+        /* given */ struct own_server server;
+        own_server_start(&server, "");
+        snprintf(text, sizeof text, "%s target_session_attrs=read-write", server.conninfo);
+        pg.conninfo = text;
+        options.min = options.max = 2;
+        options.start = LIDO_START_WARM;
+        open_pool();
+        PGconn *beside = admin_connect(server.conninfo);
+        admin_run(beside, "alter system set default_transaction_read_only = on");
+        admin_run(beside, "select pg_reload_conf()");
+        /* when  */ lido_lease lease = acquire();
+        for (int turn = 0; admin_number(lido_pg_conn(lease), "select (current_setting('default_transaction_read_only') = "
+                                                              "'on')::int") == 0;
+             turn++) /* until the backend has read it */
+                ck_assert_int_lt(turn, 100000);
+        run(lease, "create table t (v int)", PGRES_FATAL_ERROR);
+        release(lease);
+        /* then  */ ck_assert_int_eq(lido_acquire(pool, 500, &lease), LIDO_ETIMEDOUT);
+        ck_assert_uint_eq(stats_of().idle, 0);
+        PQfinish(beside);
+        tear_down();
+        own_server_remove(&server);
+        pool = NULL;
+        set_up();
+}
+END_TEST
+
 /* ---- opening fails --------------------------------------------------------------------------------------- */
 
 static void wrong_password(struct fakepg *server, int fd, unsigned nth)
@@ -787,6 +864,9 @@ int main(void)
                                       copy_left_in_the_middle_is_undone_quickly_and_without_spinning,
                                       a_query_still_running_at_release_is_given_up_after_the_reset_deadline,
                                       a_borrower_who_ends_the_connection_itself_costs_one_connection,
+                                      the_embedder_may_judge_errors_otherwise,
+                                      one_sign_of_a_server_going_down_has_all_sessions_checked,
+                                      a_server_that_has_become_read_only_loses_its_sessions,
                                       a_wrong_password_fails_waiters_at_once_and_is_not_tried_again_soon,
                                       a_full_server_is_not_hammered,
                                       a_server_that_is_down_times_a_borrower_out_and_says_why,

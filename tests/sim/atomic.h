@@ -18,13 +18,13 @@
 /* The type of what a pointer to an atomic points to, without its qualifiers. */
 #define SIM_TYPE(p) __typeof__(((void)0, *(p)))
 
-#define SIM_HERE(kind, order, p)                                                                               \
-        static struct sim_site here_ = { __FILE__, __func__, #p, __LINE__, kind, order, 0, 0 };                \
+#define SIM_HERE(kind, order, text)                                                                               \
+        static struct sim_site here_ = { __FILE__, __func__, text, __LINE__, kind, order, 0, 0 };                \
         static struct sim_site *const list_ __attribute__((section("sim_sites"), used)) = &here_
 
-#define SIM_LOAD(p, order)                                                                                     \
+#define SIM_LOAD(p, order, text)                                                                                     \
         __extension__({                                                                                        \
-                SIM_HERE(SIM_OP_LOAD, order, p);                                                               \
+                SIM_HERE(SIM_OP_LOAD, order, text);                                                               \
                 __typeof__(p) at_ = (p);                                                                       \
                 SIM_TYPE(at_) value_;                                                                          \
                 sim_point(&here_, at_);                                                                        \
@@ -37,9 +37,9 @@
                 value_;                                                                                        \
         })
 
-#define SIM_STORE(p, v, order)                                                                                 \
+#define SIM_STORE(p, v, order, text)                                                                                 \
         __extension__({                                                                                        \
-                SIM_HERE(SIM_OP_STORE, order, p);                                                              \
+                SIM_HERE(SIM_OP_STORE, order, text);                                                              \
                 __typeof__(p) at_ = (p);                                                                       \
                 SIM_TYPE(at_) value_ = (v);                                                                    \
                 sim_point(&here_, at_);                                                                        \
@@ -52,9 +52,9 @@
                 }                                                                                              \
         })
 
-#define SIM_CAS(p, seen, v, order)                                                                             \
+#define SIM_CAS(p, seen, v, order, text)                                                                             \
         __extension__({                                                                                        \
-                SIM_HERE(SIM_OP_CAS, order, p);                                                                \
+                SIM_HERE(SIM_OP_CAS, order, text);                                                                \
                 __typeof__(p) at_ = (p);                                                                       \
                 SIM_TYPE(at_) *seen_ = (seen);                                                                 \
                 SIM_TYPE(at_) value_ = (v);                                                                    \
@@ -73,9 +73,9 @@
                 won_;                                                                                          \
         })
 
-#define SIM_RMW(p, v, order, kind, plain)                                                                      \
+#define SIM_RMW(p, v, order, kind, plain, text)                                                                      \
         __extension__({                                                                                        \
-                SIM_HERE(kind, order, p);                                                                      \
+                SIM_HERE(kind, order, text);                                                                      \
                 __typeof__(p) at_ = (p);                                                                       \
                 SIM_TYPE(at_) value_ = (v), old_;                                                              \
                 sim_point(&here_, at_);                                                                        \
@@ -90,28 +90,28 @@
                 old_;                                                                                          \
         })
 
-#define load_relaxed(p) SIM_LOAD(p, SIM_RELAXED)
-#define load_acquire(p) SIM_LOAD(p, SIM_ACQUIRE)
-#define load_seq_cst(p) SIM_LOAD(p, SIM_SEQ_CST)
-#define store_relaxed(p, v) SIM_STORE(p, v, SIM_RELAXED)
-#define store_release(p, v) SIM_STORE(p, v, SIM_RELEASE)
-#define store_seq_cst(p, v) SIM_STORE(p, v, SIM_SEQ_CST)
+#define load_relaxed(p) SIM_LOAD(p, SIM_RELAXED, #p)
+#define load_acquire(p) SIM_LOAD(p, SIM_ACQUIRE, #p)
+#define load_seq_cst(p) SIM_LOAD(p, SIM_SEQ_CST, #p)
+#define store_relaxed(p, v) SIM_STORE(p, v, SIM_RELAXED, #p)
+#define store_release(p, v) SIM_STORE(p, v, SIM_RELEASE, #p)
+#define store_seq_cst(p, v) SIM_STORE(p, v, SIM_SEQ_CST, #p)
 
-#define cas_relaxed(p, seen, v) SIM_CAS(p, seen, v, SIM_RELAXED)
-#define cas_acquire(p, seen, v) SIM_CAS(p, seen, v, SIM_ACQUIRE)
-#define cas_release(p, seen, v) SIM_CAS(p, seen, v, SIM_RELEASE)
-#define cas_acq_rel(p, seen, v) SIM_CAS(p, seen, v, SIM_ACQ_REL)
-#define cas_seq_cst(p, seen, v) SIM_CAS(p, seen, v, SIM_SEQ_CST)
+#define cas_relaxed(p, seen, v) SIM_CAS(p, seen, v, SIM_RELAXED, #p)
+#define cas_acquire(p, seen, v) SIM_CAS(p, seen, v, SIM_ACQUIRE, #p)
+#define cas_release(p, seen, v) SIM_CAS(p, seen, v, SIM_RELEASE, #p)
+#define cas_acq_rel(p, seen, v) SIM_CAS(p, seen, v, SIM_ACQ_REL, #p)
+#define cas_seq_cst(p, seen, v) SIM_CAS(p, seen, v, SIM_SEQ_CST, #p)
 
-#define add_relaxed(p, v) SIM_RMW(p, v, SIM_RELAXED, SIM_OP_ADD, atomic_fetch_add_explicit)
-#define add_acq_rel(p, v) SIM_RMW(p, v, SIM_ACQ_REL, SIM_OP_ADD, atomic_fetch_add_explicit)
-#define add_seq_cst(p, v) SIM_RMW(p, v, SIM_SEQ_CST, SIM_OP_ADD, atomic_fetch_add_explicit)
-#define sub_relaxed(p, v) SIM_RMW(p, v, SIM_RELAXED, SIM_OP_SUB, atomic_fetch_sub_explicit)
-#define sub_acq_rel(p, v) SIM_RMW(p, v, SIM_ACQ_REL, SIM_OP_SUB, atomic_fetch_sub_explicit)
-#define sub_seq_cst(p, v) SIM_RMW(p, v, SIM_SEQ_CST, SIM_OP_SUB, atomic_fetch_sub_explicit)
-#define or_seq_cst(p, v) SIM_RMW(p, v, SIM_SEQ_CST, SIM_OP_OR, atomic_fetch_or_explicit)
-#define and_seq_cst(p, v) SIM_RMW(p, v, SIM_SEQ_CST, SIM_OP_AND, atomic_fetch_and_explicit)
-#define exchange_acquire(p, v) SIM_RMW(p, v, SIM_ACQUIRE, SIM_OP_EXCHANGE, atomic_exchange_explicit)
-#define exchange_acq_rel(p, v) SIM_RMW(p, v, SIM_ACQ_REL, SIM_OP_EXCHANGE, atomic_exchange_explicit)
+#define add_relaxed(p, v) SIM_RMW(p, v, SIM_RELAXED, SIM_OP_ADD, atomic_fetch_add_explicit, #p)
+#define add_acq_rel(p, v) SIM_RMW(p, v, SIM_ACQ_REL, SIM_OP_ADD, atomic_fetch_add_explicit, #p)
+#define add_seq_cst(p, v) SIM_RMW(p, v, SIM_SEQ_CST, SIM_OP_ADD, atomic_fetch_add_explicit, #p)
+#define sub_relaxed(p, v) SIM_RMW(p, v, SIM_RELAXED, SIM_OP_SUB, atomic_fetch_sub_explicit, #p)
+#define sub_acq_rel(p, v) SIM_RMW(p, v, SIM_ACQ_REL, SIM_OP_SUB, atomic_fetch_sub_explicit, #p)
+#define sub_seq_cst(p, v) SIM_RMW(p, v, SIM_SEQ_CST, SIM_OP_SUB, atomic_fetch_sub_explicit, #p)
+#define or_seq_cst(p, v) SIM_RMW(p, v, SIM_SEQ_CST, SIM_OP_OR, atomic_fetch_or_explicit, #p)
+#define and_seq_cst(p, v) SIM_RMW(p, v, SIM_SEQ_CST, SIM_OP_AND, atomic_fetch_and_explicit, #p)
+#define exchange_acquire(p, v) SIM_RMW(p, v, SIM_ACQUIRE, SIM_OP_EXCHANGE, atomic_exchange_explicit, #p)
+#define exchange_acq_rel(p, v) SIM_RMW(p, v, SIM_ACQ_REL, SIM_OP_EXCHANGE, atomic_exchange_explicit, #p)
 
 #endif

@@ -27,33 +27,33 @@ void *sim_shelf_take(struct shelf *shelf, int *ret_is_new);
 #ifndef LIDO_SIM_BODY
 #define mutex_lock(m)                                                                                          \
         __extension__({                                                                                        \
-                SIM_HERE(SIM_OP_OTHER, SIM_RELAXED, m);                                                        \
+                SIM_HERE(SIM_OP_OTHER, SIM_RELAXED, #m);                                                        \
                 sim_mutex_lock(&here_, m);                                                                     \
         })
 #define mutex_unlock(m)                                                                                        \
         __extension__({                                                                                        \
-                SIM_HERE(SIM_OP_OTHER, SIM_RELAXED, m);                                                        \
+                SIM_HERE(SIM_OP_OTHER, SIM_RELAXED, #m);                                                        \
                 sim_mutex_unlock(&here_, m);                                                                   \
         })
 #define park_wait(word, value, deadline)                                                                       \
         __extension__({                                                                                        \
-                SIM_HERE(SIM_OP_OTHER, SIM_RELAXED, word);                                                     \
+                SIM_HERE(SIM_OP_OTHER, SIM_RELAXED, #word);                                                     \
                 sim_park_wait(&here_, word, value, deadline);                                                  \
         })
 #define park_wake(word, count)                                                                                 \
         __extension__({                                                                                        \
-                SIM_HERE(SIM_OP_WAKE, SIM_RELAXED, word);                                                      \
+                SIM_HERE(SIM_OP_WAKE, SIM_RELAXED, #word);                                                      \
                 sim_park_wake(&here_, word, count);                                                            \
         })
 #define clock_now_ns()                                                                                         \
         __extension__({                                                                                        \
-                SIM_HERE(SIM_OP_OTHER, SIM_RELAXED, clock);                                                    \
+                SIM_HERE(SIM_OP_OTHER, SIM_RELAXED, "clock");                                                    \
                 sim_clock(&here_);                                                                             \
         })
 #define clock_boot_ns() clock_now_ns()
 #define cpu_relax()                                                                                            \
         __extension__({                                                                                        \
-                SIM_HERE(SIM_OP_OTHER, SIM_RELAXED, relax);                                                    \
+                SIM_HERE(SIM_OP_OTHER, SIM_RELAXED, "relax");                                                    \
                 sim_relax(&here_);                                                                             \
         })
 #define thread_yield() cpu_relax()

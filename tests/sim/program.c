@@ -55,6 +55,22 @@ static bool chance(struct random *random, unsigned one_in)
         return random_below(random, one_in) == 0;
 }
 
+static struct step draw_operator(struct random *random)
+{
+        switch (random_below(random, 5)) {
+        case 0:
+                return (struct step){ OP_TRIM, (uint32_t)random_below(random, 2) };
+        case 1:
+                return (struct step){ OP_CLEAR, 0 };
+        case 2:
+                return (struct step){ OP_ROTATE, ONE_OF(random, 0, 1000, 5000) };
+        case 3:
+                return (struct step){ OP_DOUBT, 0 };
+        default:
+                return (struct step){ OP_SUSPECT, 0 };
+        }
+}
+
 static struct step draw_idle_step(struct random *random)
 {
         switch (random_below(random, 24)) {
@@ -75,13 +91,13 @@ static struct step draw_idle_step(struct random *random)
         case 8:
                 return (struct step){ OP_RESIZE, ONE_OF(random, 1, 2, 3) };
         case 9:
-                return (struct step){ OP_PAUSE, 0 };
+                return (struct step){ OP_PAUSE, (uint32_t)random_below(random, 2) };
         case 10:
                 return (struct step){ OP_RESUME, 0 };
         case 11:
                 return (struct step){ OP_BROKEN, 0 };
         case 12:
-                return (struct step){ OP_SUSPECT, 0 };
+                return draw_operator(random);
         case 13:
                 return chance(random, 4) ? (struct step){ OP_CLOSE, ONE_OF(random, 0, 1000, 100000) }
                                          : (struct step){ OP_HOLD, ONE_OF(random, 1, 1000) };
@@ -109,6 +125,8 @@ static struct step draw_holding_step(struct random *random)
                 return (struct step){ OP_HOLD, ONE_OF(random, 1, 20, 50, 100, 1000, 5000) };
         case 7:
                 return draw_idle_step(random);
+        case 8:
+                return (struct step){ OP_REVOKE, 0 };
         default:
                 return (struct step){ OP_RELEASE, 0 };
         }

@@ -27,8 +27,13 @@
         XX(CANCEL, "the latest request")                                                                       \
         XX(AWAIT, "the outcome of all requests")                                                               \
         XX(RESIZE, "new max")                                                                                  \
-        XX(PAUSE, "")                                                                                          \
+        XX(PAUSE, "0: hold, 1: reject")                                                                                          \
         XX(RESUME, "")                                                                                         \
+        XX(TRIM, "objects to keep")                                                                            \
+        XX(CLEAR, "")                                                                                          \
+        XX(ROTATE, "us to take for it")                                                                        \
+        XX(DOUBT, "every object")                                                                              \
+        XX(REVOKE, "")                                                                                         \
         XX(BROKEN, "an object is found dead")                                                                  \
         XX(SUSPECT, "an object is doubted")                                                                    \
         XX(CLOSE, "us until holders are interrupted")

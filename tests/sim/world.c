@@ -18,6 +18,7 @@
 struct held {
         lido_lease lease;
         struct object *object;
+        bool is_revoked;
 };
 
 struct borrower {
@@ -27,6 +28,7 @@ struct borrower {
         unsigned holds;
         struct held last; /* the lease that ended last */
         bool has_paused;
+        bool is_acquiring;
         unsigned calls; /* acquires begun, to tell one wait of a thread from its next */
         struct lido_loop loop;
         struct request {
@@ -44,6 +46,7 @@ static struct world {
         struct lido_pool *pool;
         struct borrower borrower[PROGRAM_THREADS];
         bool is_closing, is_paused;
+        unsigned pauses; /* begun or ended so far */
         unsigned calls; /* borrowers inside the library */
         /* one lease that several may release */
         bool is_shared, was_shared_returned;
@@ -63,7 +66,7 @@ static void check_quiet(void *context)
         if (!pool || world.factory.ended)
                 return;
         slots_check(pool, true);
-        if (world.is_paused || world.is_closing || waitq_length(pool) == 0)
+        if ((SIM_PEEK(&pool->gate) & GATE_PAUSED) || world.is_closing || waitq_length(pool) == 0)
                 return;
         if (SIM_PEEK(&pool->live) < SIM_PEEK(&pool->max) && SIM_PEEK(&pool->opening) == 0 &&
             world.service.due_ns == CLOCK_NEVER)
@@ -95,7 +98,7 @@ static unsigned call_of(const struct pool_waiter *w)
 static void look_at_line(struct line *ret_line)
 {
         ret_line->count = 0;
-        list_for_each (link, &world.pool->waitq.line) {
+        list_for_each (link, &world.pool->waitq.line[LIDO_PRIORITY_NORMAL]) {
                 struct pool_waiter *w = list_entry(link, struct pool_waiter, waiter.link);
 
                 if (ret_line->count < 8 && sleeps_in_line(w)) {
@@ -108,7 +111,7 @@ static void look_at_line(struct line *ret_line)
 
 static void nobody_was_overtaken(const struct line *before, int by)
 {
-        list_for_each (link, &world.pool->waitq.line) {
+        list_for_each (link, &world.pool->waitq.line[LIDO_PRIORITY_NORMAL]) {
                 struct pool_waiter *w = list_entry(link, struct pool_waiter, waiter.link);
 
                 for (unsigned i = 0; i < before->count && !w->is_front; i++) /* one that was given a dead object had its turn */
@@ -128,13 +131,33 @@ static void got(struct borrower *b, lido_lease lease)
                 sim_fail("a lease that has just been given is not valid");
         factory_taken(object, b->coroutine);
         sim_note("%s has object %d", sim_name(b->coroutine), object->number);
-        b->held[b->holds++] = (struct held){ lease, object };
+        b->held[b->holds++] = (struct held){ lease, object, false };
         world.day.acquired++;
+}
+
+/* Does everybody who holds something wait for something? */
+static bool is_deadlock(void)
+{
+        for (int i = 0; i < FACTORY_OBJECTS; i++) {
+                const struct object *object = &world.factory.object[i];
+
+                if (object->state != OBJECT_OPEN || object->holder < 0)
+                        continue;
+                for (uint32_t k = 0; k < world.program->threads; k++)
+                        if (world.borrower[k].coroutine == object->holder && !world.borrower[k].is_acquiring)
+                                return false;
+        }
+        return true;
 }
 
 static bool is_expected(int rc)
 {
         switch (rc) {
+        case LIDO_EDEADLK:
+                return true; /* looked into where it came */
+        case LIDO_EPAUSED:
+                return world.pauses > 0;
+        case LIDO_EUNAVAIL:
         case LIDO_ECLOSED:
                 return world.is_closing;
         case LIDO_EQUEUEFULL:
@@ -158,6 +181,8 @@ static void acquire(struct borrower *b, uint32_t us)
 {
         bool is_strict = world.program->overtake_us < 0 && !world.is_paused && !sim_is_weak();
         uint64_t deadline, earliest, now;
+        bool is_paused = world.is_paused;
+        unsigned pauses = world.pauses;
         struct line before;
         lido_lease lease;
         int rc;
@@ -167,12 +192,18 @@ static void acquire(struct borrower *b, uint32_t us)
         if (us == 0 && (b->holds > 0 || b->has_paused || some_request(b, true)))
                 us = 1000; /* for ever would be for ever */
         b->calls++;
+        b->is_acquiring = true;
         look_at_line(&before);
         sim_deadline_in(us ? us * NS_PER_US : CLOCK_NEVER);
         rc = lido_acquire_at(world.pool, us ? (int64_t)(us / 1000) : LIDO_NEVER, &lease, "world");
         deadline = sim_deadline(&earliest);
         sim_deadline_in(CLOCK_NEVER);
         now = sim_now();
+        if (rc == LIDO_EDEADLK && !is_deadlock())
+                sim_fail("acquire says LIDO_EDEADLK, though somebody could go on");
+        b->is_acquiring = false;
+        if (rc == LIDO_OK && is_paused && pauses == world.pauses && !sim_is_weak())
+                sim_fail("an object is lent while the pool is paused");
         sim_note("%s: acquire says %s", sim_name(b->coroutine), lido_err_name(rc));
         if (deadline != CLOCK_NEVER && now > deadline)
                 sim_fail("an acquire returns %llu ns after its deadline", (unsigned long long)(now - deadline));
@@ -210,6 +241,8 @@ static void try_acquire(struct borrower *b)
         uint64_t before[CHUNK_SLOTS], after[CHUNK_SLOTS];
         bool is_exact = !sim_is_weak() && !world.is_paused && world.program->overtake_us >= 0 && world.calls == 1 &&
                         sim_is_asleep(world.service.coroutine) && sim_is_asleep(world.factory.server);
+        bool was_paused = world.is_paused;
+        unsigned pauses = world.pauses;
         lido_lease lease;
         int rc;
 
@@ -221,6 +254,8 @@ static void try_acquire(struct borrower *b)
         rc = lido_try_acquire_at(world.pool, &lease, "world");
         sim_note("%s: try says %s", sim_name(b->coroutine), lido_err_name(rc));
         if (rc == LIDO_OK) {
+                if (was_paused && pauses == world.pauses && !sim_is_weak())
+                        sim_fail("an object is lent while the pool is paused");
                 got(b, lease);
                 return;
         }
@@ -267,7 +302,7 @@ static void ended(struct borrower *b, const struct held *held, int rc)
                         sim_fail("release says %s", lido_err_name(rc));
                 return;
         }
-        if (rc != LIDO_OK)
+        if (rc != (held->is_revoked ? LIDO_EREVOKED : LIDO_OK))
                 sim_fail("release says %s", lido_err_name(rc));
         if (lido_object(held->lease) != NULL)
                 sim_fail("a lease that has ended is still valid");
@@ -282,7 +317,7 @@ static void end_lease(struct borrower *b, int op)
         if (b->holds == 0)
                 return;
         held = b->held[--b->holds];
-        if (!is_shared_lease(&held) && lido_object(held.lease) != held.object)
+        if (!is_shared_lease(&held) && !held.is_revoked && lido_object(held.lease) != held.object)
                 sim_fail("a lease that is held is not valid");
         let_go(b, &held);
         if (op == OP_DISCARD) {
@@ -296,7 +331,7 @@ static void end_lease(struct borrower *b, int op)
                                 sim_fail("what is detached is another object");
                         held.object->state = OBJECT_DETACHED;
                 } else {
-                        world.factory.alive++;
+                        world.factory.alive++; /* stolen before, or revoked */
                 }
         } else {
                 rc = lido_release_at(held.lease, "world");
@@ -322,7 +357,7 @@ static void release_stale(struct borrower *b)
 
 static void share(struct borrower *b)
 {
-        if (world.is_shared || b->holds == 0)
+        if (world.is_shared || b->holds == 0 || b->held[b->holds - 1].is_revoked)
                 return;
         world.is_shared = true;
         world.shared = b->held[b->holds - 1];
@@ -448,6 +483,38 @@ static void resize(uint32_t max)
                 sim_fail("resize says %s", lido_err_name(rc));
 }
 
+/* The holder is told when it releases; until then the object is not closed. */
+static void revoke(struct held *held)
+{
+        int rc;
+
+        if (is_shared_lease(held))
+                return;
+        rc = lido_revoke(held->lease);
+        if (rc != (held->is_revoked ? LIDO_EREVOKED : LIDO_OK))
+                sim_fail("lido_revoke says %s", lido_err_name(rc));
+        if (lido_object(held->lease) != NULL)
+                sim_fail("a lease that was revoked is still valid");
+        held->is_revoked = true;
+}
+
+/* While a pause is on its way neither is certain. */
+static void pause_or_resume(struct borrower *b, const struct step *step)
+{
+        unsigned number = ++world.pauses;
+        int rc;
+
+        world.is_paused = false;
+        if (step->op == OP_PAUSE)
+                rc = lido_pool_pause(world.pool, step->argument ? LIDO_PAUSE_REJECT : LIDO_PAUSE_HOLD);
+        else
+                rc = lido_pool_resume(world.pool);
+        if (rc != LIDO_OK)
+                sim_fail("%s says %s", program_op_name(step->op), lido_err_name(rc));
+        b->has_paused = step->op == OP_PAUSE;
+        world.is_paused = step->op == OP_PAUSE && number == world.pauses;
+}
+
 static void run_step(struct borrower *b, const struct step *step)
 {
         switch (step->op) {
@@ -488,6 +555,26 @@ static void run_step(struct borrower *b, const struct step *step)
         case OP_RESIZE:
                 resize(step->argument);
                 break;
+        case OP_PAUSE:
+        case OP_RESUME:
+                pause_or_resume(b, step);
+                break;
+        case OP_TRIM:
+                lido_pool_trim(world.pool, step->argument);
+                break;
+        case OP_CLEAR:
+                lido_pool_clear(world.pool);
+                break;
+        case OP_ROTATE:
+                lido_pool_rotate(world.pool, step->argument / 1000);
+                break;
+        case OP_DOUBT:
+                lido_pool_suspect(world.pool);
+                break;
+        case OP_REVOKE:
+                if (b->holds)
+                        revoke(&b->held[b->holds - 1]);
+                break;
         case OP_BROKEN:
                 find_fault(true);
                 break;
@@ -519,6 +606,8 @@ static void borrow(void *context)
                 world.calls--;
         }
         world.calls++;
+        if (b->has_paused)
+                pause_or_resume(b, &(struct step){ OP_RESUME, 0 });
         while (b->holds)
                 end_lease(b, OP_RELEASE);
         await_all(b);
@@ -649,7 +738,7 @@ struct sim_result world_run(const struct program *program, const struct sim_stra
         world.program = program;
         world.pool = NULL;
         world.is_closing = world.is_paused = world.is_shared = false;
-        world.shared_returns = world.calls = 0;
+        world.shared_returns = world.calls = world.pauses = 0;
         memset(&world.day, 0, sizeof world.day);
         return sim_run(strategy, seed, live, NULL);
 }

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # lib.sh - what the scripts of the tree share: saying, installing, building, waiting for a child, counting checks.
-# Sourced by bash scripts; sets nothing but functions and lido_source.
+# Sourced by bash scripts.
 
 lido_source=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 
@@ -112,6 +112,8 @@ leave_as()
     exit "$2"
 }
 
+leave_on_signals
+
 # For a script that needs a folder to work in: scratch is made, and goes with the script.
 make_scratch()
 {
@@ -130,53 +132,61 @@ drop_scratch()
 
 # run_child COMMAND...: like running it, but a signal to this shell reaches the child at once and the shell waits for
 # it to end; afterwards child_signal tells which signal came ("" for none), so that the caller can clean up and leave.
-# Ctrl-C goes to the whole foreground group, so the child has had it already and gets two seconds before it is told again.
+# Descriptor 9 is what a script keeps to itself.
 run_child()
 {
-    child_signal=
-    trap 'child_signal=INT' INT
-    trap 'child_signal=TERM' TERM
-    trap 'child_signal=HUP' HUP
+    local status=0
+
+    child_signal=''
+    child_pid=''
+    trap 'pass_on INT' INT
+    trap 'pass_on TERM' TERM
+    trap 'pass_on HUP' HUP
     (
         # A background child of a script starts with SIGINT ignored.
         trap - INT TERM HUP QUIT
-        exec "$@"
+        exec "$@" 9>&-
     ) <&0 &
     child_pid=$!
+    # A signal that came before there was a child to tell.
+    [ -z "$child_signal" ] || pass_on "$child_signal"
 
-    local status=0 told=''
-    while :; do
+    # wait returns early, with a status over 128, when a signal comes.
+    wait "$child_pid" || status=$?
+    while kill -0 "$child_pid" 2>/dev/null; do
         wait "$child_pid" && status=0 || status=$?
-        if ! kill -0 "$child_pid" 2>/dev/null; then
-            break
-        fi
-        if [ -n "$child_signal" ] && [ -z "$told" ]; then
-            told=yes
-            if [ "$child_signal" = INT ]; then
-                ends_within 2 "$child_pid" || kill -TERM "$child_pid" 2>/dev/null || true
-            else
-                kill -s "$child_signal" "$child_pid" 2>/dev/null || true
-            fi
-            ends_within 10 "$child_pid" || kill -KILL "$child_pid" 2>/dev/null || true
-        fi
     done
     leave_on_signals
     return "$status"
 }
 
+# pass_on SIGNAL: tells the child, in the background, as this may be a trap that interrupts anything. Ctrl-C goes to the
+# whole foreground group, so the child has had that one and gets two seconds before it is told again.
+pass_on()
+{
+    child_signal=$1
+    [ -n "$child_pid" ] || return 0
+    (
+        trap '' INT TERM HUP
+        exec 9>&-
+        if [ "$1" = INT ]; then
+            ends_within 2 "$child_pid" || kill -s TERM "$child_pid"
+        else
+            kill -s "$1" "$child_pid"
+        fi
+        ends_within 10 "$child_pid" || kill -s KILL "$child_pid"
+    ) </dev/null >/dev/null 2>&1 &
+}
+
 # ends_within SECONDS PID: waits for a process to end, without reaping it. A zombie has ended.
 ends_within()
 {
-    local twentieths=$(($1 * 20))
+    local until=$((SECONDS + $1))
 
-    while [ "$twentieths" -gt 0 ]; do
-        if ! kill -0 "$2" 2>/dev/null || grep -q '^State:.*Z' "/proc/$2/status" 2>/dev/null; then
-            return 0
-        fi
-        twentieths=$((twentieths - 1))
+    while kill -0 "$2" 2>/dev/null && ! grep -q '^State:.*Z' "/proc/$2/status" 2>/dev/null; do
+        [ "$SECONDS" -lt "$until" ] || return 1
         sleep 0.05
     done
-    return 1
 }
 
 # ---- building -------------------------------------------------------------------------------------------------

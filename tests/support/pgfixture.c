@@ -2,10 +2,12 @@
 
 #include <check.h>
 #include <dirent.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -108,12 +110,36 @@ static void read_file(const struct own_server *server, const char *name, char *t
         fclose(file);
 }
 
+/* In a session of its own, because a test that takes too long is killed with its whole process group. */
+static void guard(struct own_server *server)
+{
+        int ends[2];
+        char byte;
+
+        ck_assert_int_eq(pipe2(ends, O_CLOEXEC), 0);
+        server->guard_fd = ends[1];
+        server->guard = fork();
+        ck_assert_int_ge(server->guard, 0);
+        if (server->guard > 0) {
+                close(ends[0]);
+                return;
+        }
+        setsid();
+        dup2(ends[0], 0);
+        for (int fd = 1; fd < 1024; fd++) /* nothing of the test's is to stay open, the writing end above all */
+                close(fd);
+        if (open("/dev/null", O_RDWR) == 1 && dup(1) == 2 && read(0, &byte, 1) == 0)
+                execl(getenv("LIDO_PGSERVER"), "pgserver.sh", "remove", server->dir, (char *)NULL);
+        _exit(0);
+}
+
 void own_server_start(struct own_server *server, const char *options)
 {
         char command[512];
 
         strcpy(server->dir, "/tmp/lido-test.XXXXXX");
         ck_assert_ptr_nonnull(mkdtemp(server->dir));
+        guard(server);
         snprintf(command, sizeof command, "%s start %s %s >/dev/null 2>&1", from_environment("LIDO_PGSERVER"), server->dir,
                  options);
         ck_assert_int_eq(system(command), 0);
@@ -133,6 +159,9 @@ void own_server_command(const struct own_server *server, const char *command, co
 void own_server_remove(struct own_server *server)
 {
         own_server_command(server, "remove", "");
+        ck_assert_int_eq(write(server->guard_fd, "", 1), 1);
+        close(server->guard_fd);
+        ck_assert_int_eq(waitpid(server->guard, NULL, 0), server->guard);
 }
 
 unsigned own_server_log_count(const struct own_server *server, const char *text)

@@ -21,11 +21,13 @@ long admin_number(PGconn *admin, const char *format, ...) __attribute__((format(
 /* Wait until a query gives the number; fails the test after 20 s. */
 void admin_wait_for(PGconn *admin, long number, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
-/* A server of the test's own. */
+/* A server of the test's own. It goes when the test does, even if that is killed: a guard waits for its end. */
 struct own_server {
         char dir[64];
         char conninfo[256];     /* by the socket */
         char tcp_conninfo[512]; /* by TCP, with its password and certificate */
+        int guard;              /* process id */
+        int guard_fd;           /* open as long as the test lives */
 };
 void own_server_start(struct own_server *server, const char *options); /* options of pgserver.sh */
 void own_server_command(const struct own_server *server, const char *command, const char *mode);

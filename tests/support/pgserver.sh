@@ -296,8 +296,13 @@ run_beside_server()
     at_exit release_guard
     [ -z "$early" ] || leave_as "$early" 1
 
-    make_cluster 9>&-
-    start_server 9>&-
+    # Not "start_server 9>&-": while that runs, bash keeps a copy of the descriptor, and a signal then finds it open.
+    (
+        exec 9>&-
+        make_cluster
+        start_server
+    ) || exit 1
+    port=$(cat "$dir/port")
 
     LIDO_PG_CONNINFO=$(cat "$dir/conninfo")
     LIDO_PG_TCP_CONNINFO=$(cat "$dir/conninfo.tcp")
@@ -305,7 +310,7 @@ run_beside_server()
     export LIDO_PG_DIR=$dir LIDO_PGSERVER=$lido_source/tests/support/pgserver.sh
     export PGHOST=$dir PGPORT=$port PGUSER=postgres PGDATABASE=postgres
 
-    run_child "$@" 9>&- || status=$?
+    run_child "$@" || status=$?
     leave_as "$child_signal" "$status"
 }
 
@@ -313,6 +318,8 @@ release_guard()
 {
     exec 9>&-
     ends_within 60 "$guard" || true
+    # A signal to the whole group may have ended the guard before it had a session of its own.
+    remove_server
 }
 
 # ---- the command line -----------------------------------------------------------------------------------------

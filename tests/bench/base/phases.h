@@ -104,14 +104,15 @@ static void *worker_main(void *argument)
         return NULL;
 }
 
-/* What others had, less the cores that so many threads leave idle anyway. */
+/* What others had, less the cores that so many threads leave idle anyway. With a real-time policy they had
+ * only that. */
 static double taken_from_us(uint64_t others_ns, uint64_t elapsed_ns, unsigned threads)
 {
         double cores = (double)sysconf(_SC_NPROCESSORS_ONLN);
         double spare = cores > threads ? cores - threads : 0;
         double taken = (double)others_ns / (double)elapsed_ns - spare;
 
-        return taken > 0 ? taken / cores : 0;
+        return taken > 0 && sched_getscheduler(0) == SCHED_OTHER ? taken / cores : 0;
 }
 
 static void run_phase(struct outcome *outcome, enum phase phase, unsigned ms)

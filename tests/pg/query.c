@@ -1,0 +1,330 @@
+/* One statement from a thread: its parameters, its rows one by one, how it fails. */
+#include "lido/pg.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "base/clock.h"
+#include "lido/service.h"
+#include "lido/stats.h"
+#include "support/pgfixture.h"
+#include "support/suite.h"
+
+static struct lido_service *service;
+static struct lido_pool *pool;
+static struct lido_error error;
+
+static void set_up(void)
+{
+        struct lido_pg_options pg = LIDO_PG_OPTIONS_INIT;
+        struct lido_pool_options options = LIDO_POOL_OPTIONS_INIT;
+
+        pg.conninfo = server_conninfo();
+        options.max = 1;
+        ck_assert_int_eq(lido_service_start(&service, NULL), LIDO_OK);
+        ck_assert_int_eq(lido_pg_pool_open(&pool, service, &pg, &options), LIDO_OK);
+}
+
+/* Whatever a test did, the connection has come back. */
+static void tear_down(void)
+{
+        struct lido_stats stats = LIDO_STATS_INIT;
+
+        ck_assert_int_eq(lido_pool_stats(pool, &stats), LIDO_OK);
+        ck_assert_uint_eq(stats.leased, 0);
+        lido_pool_free(pool);
+        ck_assert_int_eq(lido_service_stop(service, 20000), LIDO_OK);
+}
+
+static int query(const char *sql, const struct lido_pg_param *params, uint32_t count, int64_t timeout_ms,
+                 struct lido_pg_rows **ret_rows)
+{
+        struct lido_pg_query_options options = LIDO_PG_QUERY_OPTIONS_INIT;
+
+        memset(&error, 0, sizeof error);
+        options.error = &error;
+        options.timeout_ms = timeout_ms;
+        return lido_pg_query(pool, sql, params, count, &options, ret_rows);
+}
+
+/* The single value of a query, as text. */
+static const char *value_of(const char *sql, const struct lido_pg_param *params, uint32_t count)
+{
+        static char value[256];
+        struct lido_pg_rows *rows;
+        struct lido_pg_row row;
+        int rc = query(sql, params, count, 20000, &rows);
+
+        ck_assert_msg(rc == LIDO_OK, "%s: %s", lido_err_name(rc), error.text);
+        ck_assert_int_eq(lido_pg_next_row(rows, &row), 1);
+        snprintf(value, sizeof value, "%s",
+                 PQgetisnull(row.result, row.index, 0) ? "NULL" : PQgetvalue(row.result, row.index, 0));
+        ck_assert_int_eq(lido_pg_next_row(rows, &row), 0);
+        lido_pg_rows_close(rows);
+        return value;
+}
+
+#define VALUE_WITH(sql, ...)                                                                                   \
+        value_of(sql, (const struct lido_pg_param[]){ __VA_ARGS__ },                                           \
+                 sizeof((const struct lido_pg_param[]){ __VA_ARGS__ }) / sizeof(struct lido_pg_param))
+
+START_TEST(rows_come_one_by_one_and_end)
+{
+        struct lido_pg_rows *rows;
+        struct lido_pg_row row;
+        char expected[8];
+
+        ck_assert_int_eq(query("select generate_series(1, 100)", NULL, 0, 20000, &rows), LIDO_OK);
+        for (int i = 1; i <= 100; i++) {
+                ck_assert_int_eq(lido_pg_next_row(rows, &row), 1);
+                snprintf(expected, sizeof expected, "%d", i);
+                ck_assert_str_eq(PQgetvalue(row.result, row.index, 0), expected);
+        }
+        ck_assert_int_eq(lido_pg_next_row(rows, &row), 0);
+        ck_assert_int_eq(lido_pg_next_row(rows, &row), 0);
+        ck_assert_uint_eq(lido_pg_affected(rows), 100);
+        lido_pg_rows_close(rows);
+}
+END_TEST
+
+START_TEST(a_query_without_rows_ends_at_once)
+{
+        struct lido_pg_rows *rows;
+        struct lido_pg_row row;
+
+        ck_assert_int_eq(query("select 1 where false", NULL, 0, 20000, &rows), LIDO_OK);
+        ck_assert_int_eq(lido_pg_next_row(rows, &row), 0);
+        lido_pg_rows_close(rows);
+        ck_assert_int_eq(query("", NULL, 0, 20000, &rows), LIDO_OK);
+        ck_assert_int_eq(lido_pg_next_row(rows, &row), 0);
+        lido_pg_rows_close(rows);
+}
+END_TEST
+
+START_TEST(parameters_arrive_with_their_types_and_values)
+{
+        ck_assert_str_eq(VALUE_WITH("select $1 + 1", lido_pg_int4(-42)), "-41");
+        ck_assert_str_eq(VALUE_WITH("select $1 + 1", lido_pg_int8(INT64_MIN)), "-9223372036854775807");
+        ck_assert_str_eq(VALUE_WITH("select $1 * 2", lido_pg_float8(-0.25)), "-0.5");
+        ck_assert_str_eq(VALUE_WITH("select not $1", lido_pg_bool(1)), "f");
+        ck_assert_str_eq(VALUE_WITH("select $1::text || '!'", lido_pg_text("it's")), "it's!");
+        ck_assert_str_eq(VALUE_WITH("select encode($1, 'hex')", lido_pg_bytea("\0\1\377", 3)), "0001ff");
+        ck_assert_str_eq(VALUE_WITH("select $1::int", lido_pg_null()), "NULL");
+        ck_assert_str_eq(VALUE_WITH("select pg_typeof($1)::text || pg_typeof($2)::text", lido_pg_int8(1), lido_pg_bool(0)),
+                         "bigintboolean");
+}
+END_TEST
+
+START_TEST(a_hundred_parameters_are_no_matter)
+{
+        struct lido_pg_param params[100];
+        char sql[1000] = "select $1";
+        size_t used = strlen(sql);
+
+        for (int i = 0; i < 100; i++) {
+                params[i] = lido_pg_int4(i);
+                if (i > 0)
+                        used += (size_t)snprintf(sql + used, sizeof sql - used, "+$%d", i + 1);
+        }
+        ck_assert_str_eq(value_of(sql, params, 100), "4950");
+}
+END_TEST
+
+START_TEST(a_change_tells_how_many_rows_it_affected)
+{
+        struct lido_pg_rows *rows;
+        struct lido_pg_row row;
+
+        ck_assert_int_eq(query("create temp table t as select generate_series(1, 10) as v", NULL, 0, 20000, &rows), LIDO_OK);
+        ck_assert_int_eq(lido_pg_next_row(rows, &row), 0);
+        ck_assert_uint_eq(lido_pg_affected(rows), 10);
+        lido_pg_rows_close(rows);
+}
+END_TEST
+
+START_TEST(a_statement_that_fails_says_its_sqlstate_at_once)
+{
+        struct lido_pg_rows *rows = NULL;
+
+        ck_assert_int_eq(query("select no_such_column", NULL, 0, 20000, &rows), LIDO_EFACTORY);
+        ck_assert_ptr_null(rows);
+        ck_assert_str_eq(error.sqlstate, "42703");
+        ck_assert_str_eq(VALUE_WITH("select $1", lido_pg_int4(1)), "1");
+}
+END_TEST
+
+START_TEST(a_failure_in_the_middle_comes_after_the_rows_before_it)
+{
+        struct lido_pg_rows *rows;
+        struct lido_pg_row row;
+        int count = 0, rc;
+
+        ck_assert_int_eq(query("select 1 / (50 - generate_series(1, 100))", NULL, 0, 20000, &rows), LIDO_OK);
+        while ((rc = lido_pg_next_row(rows, &row)) == 1)
+                count++;
+        ck_assert_int_eq(rc, LIDO_EFACTORY);
+        ck_assert_int_eq(count, 49);
+        ck_assert_str_eq(error.sqlstate, "22012");
+        ck_assert_int_eq(lido_pg_next_row(rows, &row), LIDO_EFACTORY);
+        lido_pg_rows_close(rows);
+}
+END_TEST
+
+START_TEST(the_connection_is_free_once_the_last_row_is_read)
+{
+        struct lido_pg_rows *rows;
+        struct lido_pg_row row;
+
+        ck_assert_int_eq(query("select 1", NULL, 0, 20000, &rows), LIDO_OK);
+        ck_assert_int_eq(lido_pg_next_row(rows, &row), 1);
+        ck_assert_int_eq(lido_pg_next_row(rows, &row), 0);
+        ck_assert_str_eq(VALUE_WITH("select $1", lido_pg_int4(7)), "7"); /* the pool has one connection */
+        lido_pg_rows_close(rows);
+}
+END_TEST
+
+static long resident_kib(void)
+{
+        struct rusage usage;
+
+        getrusage(RUSAGE_SELF, &usage);
+        return usage.ru_maxrss;
+}
+
+START_TEST(a_million_rows_need_no_more_memory_than_a_few)
+{
+        struct lido_pg_rows *rows;
+        struct lido_pg_row row;
+        unsigned long count = 0;
+        int rc;
+
+        value_of("select 1", NULL, 0);
+        long before = resident_kib();
+        ck_assert_int_eq(query("select generate_series(1, 1000000), repeat('x', 100)", NULL, 0, 300000, &rows), LIDO_OK);
+        while ((rc = lido_pg_next_row(rows, &row)) == 1)
+                count++;
+        ck_assert_int_eq(rc, 0);
+        ck_assert_uint_eq(count, 1000000);
+        ck_assert_int_lt(resident_kib() - before, 8192); /* the rows are 130 MB */
+        lido_pg_rows_close(rows);
+}
+END_TEST
+
+START_TEST(stopping_early_does_not_read_gigabytes)
+{
+        struct lido_pg_rows *rows;
+        struct lido_pg_row row;
+
+        ck_assert_int_eq(query("select repeat('x', 1000), generate_series(1, 100000000)", NULL, 0, 20000, &rows), LIDO_OK);
+        ck_assert_int_eq(lido_pg_next_row(rows, &row), 1);
+        uint64_t start = clock_now_ns();
+        lido_pg_rows_close(rows);
+        ck_assert_uint_lt(clock_now_ns() - start, NS_PER_S);
+        ck_assert_str_eq(VALUE_WITH("select $1", lido_pg_int4(7)), "7");
+}
+END_TEST
+
+START_TEST(a_deadline_ends_a_statement_that_takes_too_long)
+{
+        struct lido_pg_rows *rows;
+        uint64_t start = clock_now_ns();
+
+        value_of("select 1", NULL, 0);
+        start = clock_now_ns();
+        ck_assert_int_eq(query("select pg_sleep(300)", NULL, 0, 200, &rows), LIDO_EDEADLINE);
+        ck_assert_uint_ge(clock_now_ns() - start, 200 * NS_PER_MS);
+        ck_assert_uint_lt(clock_now_ns() - start, 5 * NS_PER_S);
+}
+END_TEST
+
+START_TEST(a_lost_connection_fails_the_statement)
+{
+        PGconn *admin = admin_connect(server_conninfo());
+        struct lido_pg_rows *rows;
+        struct lido_pg_row row;
+        int rc;
+
+        ck_assert_int_eq(query("select pg_backend_pid() from generate_series(1, 3)", NULL, 0, 20000, &rows), LIDO_OK);
+        ck_assert_int_eq(lido_pg_next_row(rows, &row), 1);
+        lido_pg_rows_close(rows);
+        rc = query("select pg_terminate_backend(pg_backend_pid()), pg_sleep(1)", NULL, 0, 20000, &rows);
+        ck_assert_int_eq(rc, LIDO_EFACTORY);
+        ck_assert_str_eq(error.sqlstate, "57P01");
+        ck_assert_str_eq(VALUE_WITH("select $1", lido_pg_int4(7)), "7");
+        PQfinish(admin);
+}
+END_TEST
+
+START_TEST(copy_is_refused)
+{
+        struct lido_pg_rows *rows;
+
+        ck_assert_int_eq(query("copy (select 1) to stdout", NULL, 0, 20000, &rows), LIDO_EINVAL);
+        ck_assert_str_eq(VALUE_WITH("select $1", lido_pg_int4(7)), "7");
+}
+END_TEST
+
+static void open_nothing(lido_op op, void *context)
+{
+        (void)context;
+        lido_op_done(op, LIDO_EFACTORY);
+}
+
+static void close_nothing(lido_op op, void *object, void *context)
+{
+        (void)object;
+        (void)context;
+        lido_op_done(op, LIDO_OK);
+}
+
+START_TEST(another_kind_of_pool_is_refused)
+{
+        struct lido_factory factory = LIDO_FACTORY_INIT;
+        struct lido_pool *other;
+        struct lido_pg_rows *rows;
+
+        factory.kind = "pg";
+        factory.open = open_nothing;
+        factory.close = close_nothing;
+        ck_assert_int_eq(lido_pool_open(&other, service, &factory, NULL), LIDO_OK);
+        ck_assert_int_eq(lido_pg_query(other, "select 1", NULL, 0, NULL, &rows), LIDO_EFOREIGN);
+        lido_pool_free(other);
+}
+END_TEST
+
+START_TEST(arguments_that_make_no_sense_are_refused)
+{
+        struct lido_pg_rows *rows;
+
+        ck_assert_int_eq(lido_pg_query(NULL, "select 1", NULL, 0, NULL, &rows), LIDO_EINVAL);
+        ck_assert_int_eq(lido_pg_query(pool, NULL, NULL, 0, NULL, &rows), LIDO_EINVAL);
+        ck_assert_int_eq(lido_pg_query(pool, "select $1", NULL, 1, NULL, &rows), LIDO_EINVAL);
+        ck_assert_int_eq(query("select 1", NULL, 0, -5, &rows), LIDO_EINVAL);
+        lido_pg_rows_close(NULL);
+}
+END_TEST
+
+int main(void)
+{
+        return suite_run_with("pg/query",
+                              (const TTest *[]){
+                                      rows_come_one_by_one_and_end,
+                                      a_query_without_rows_ends_at_once,
+                                      parameters_arrive_with_their_types_and_values,
+                                      a_hundred_parameters_are_no_matter,
+                                      a_change_tells_how_many_rows_it_affected,
+                                      a_statement_that_fails_says_its_sqlstate_at_once,
+                                      a_failure_in_the_middle_comes_after_the_rows_before_it,
+                                      the_connection_is_free_once_the_last_row_is_read,
+                                      a_million_rows_need_no_more_memory_than_a_few,
+                                      stopping_early_does_not_read_gigabytes,
+                                      a_deadline_ends_a_statement_that_takes_too_long,
+                                      a_lost_connection_fails_the_statement,
+                                      copy_is_refused,
+                                      another_kind_of_pool_is_refused,
+                                      arguments_that_make_no_sense_are_refused,
+                                      NULL,
+                              },
+                              set_up, tear_down);
+}

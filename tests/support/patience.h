@@ -1,0 +1,30 @@
+/* patience.h - wait for a condition that another thread will bring about, and for nothing else.
+ *
+ * ck_eventually looks again and again until the condition holds; a test fails when it still does not after PATIENCE_MS,
+ * which is far longer than anything takes on a loaded machine and under a sanitizer.
+ */
+#ifndef LIDO_TESTS_PATIENCE_H
+#define LIDO_TESTS_PATIENCE_H
+
+#include <check.h>
+#include <stdint.h>
+
+#define PATIENCE_MS 60000
+
+/* The real time, whatever support/clock.h makes the library believe. */
+uint64_t real_now_ns(void);
+
+/* Give way for a moment. Only for loops that look at a condition. */
+void give_way(void);
+
+#define ck_eventually(condition)                                                                               \
+        do {                                                                                                   \
+                uint64_t until_ns_ = real_now_ns() + PATIENCE_MS * UINT64_C(1000000);                          \
+                while (!(condition)) {                                                                         \
+                        if (real_now_ns() > until_ns_)                                                         \
+                                ck_abort_msg("never came true: %s", #condition);                               \
+                        give_way();                                                                            \
+                }                                                                                              \
+        } while (0)
+
+#endif
