@@ -30,6 +30,9 @@
  * left, in the queue or in somebody's batch, passes the wake on. So as long as anybody sleeps nobody's job waits behind a
  * job that runs for long.
  *
+ * And no job waits for long behind one that runs for long, though nobody is ever idle: whoever takes a job looks, now and
+ * then, whether a batch has moved on since the last look (reclaim_locked), and puts one that has not back in the queue.
+ *
  * Nearly missed: (1) a worker that takes a batch while the last idle one is still waking empties the queue, and the woken
  * one, finding nothing, must look into the batch before it sleeps; (2) it must pass the wake on when it succeeds there;
  * (3) a started thread counts as a wake under way, else a burst starts `max` threads for one job.
@@ -74,6 +77,7 @@ struct lido_worker {
         bool has_lingered;      /* lock: it has looked at the queue for long enough */
         bool is_blocked;        /* lock: it is one of `blocked` */
         uint32_t batched;       /* lock: how many slots it has filled; 0: no batch */
+        uint64_t batch_seq;     /* lock: its `seq` when somebody last looked at its batch */
         uint32_t number;        /* constant while it lives */
         uint32_t thread_id;     /* set on arrival */
         struct thread thread;   /* starter, joiner */
@@ -155,6 +159,7 @@ struct lido_workers {
         struct list idle;   /* lock: asleep, the latest first */
         uint64_t submitted; /* lock: jobs accepted */
         uint32_t batchers;  /* lock */
+        uint32_t looks;     /* lock: jobs taken while there were batches */
         uint32_t lent;      /* lock */
         uint32_t waking;    /* lock: workers woken or started for the queue that have not come to the lock yet */
         bool is_closed;     /* lock: no new jobs */

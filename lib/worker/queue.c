@@ -19,6 +19,15 @@ void queue_init(struct queue *queue, uint32_t overtake_jobs, uint64_t target_ns,
         queue->is_standing = false;
 }
 
+void queue_push_front(struct queue *queue, struct job *job)
+{
+        struct list *class = &queue->class[queue_class_of(job)];
+
+        queue_push(queue, job);
+        list_unlink(&job->link);
+        list_push_front(class, &job->link);
+}
+
 /* A class that has been overtaken often enough goes before the highest. */
 unsigned queue_class_slow(const struct queue *queue, unsigned highest)
 {

@@ -68,6 +68,9 @@ static inline void queue_push(struct queue *queue, struct job *job)
                 queue->peak = count;
 }
 
+/* Put a job back that has been taken out: it is the oldest of its class. */
+void queue_push_front(struct queue *queue, struct job *job);
+
 /* Take a job out, wherever it stands. */
 static inline void queue_unlink(struct queue *queue, struct job *job)
 {

@@ -218,7 +218,39 @@ static void take_several_locked(struct lido_workers *ws, struct lido_worker *w) 
         }
         if (count > 1) {
                 w->batched = count;
+                w->batch_seq = load_relaxed(&w->seq);
                 ws->batchers++;
+        }
+}
+
+/* Once in so many jobs taken; a batch is put back at the second look that finds its worker in the same job. */
+enum { LOOK_EVERY = 8 };
+
+static void put_back_locked(struct lido_workers *ws, struct lido_worker *victim) REQUIRES(ws->lock)
+{
+        for (uint32_t i = victim->batched; i > 1; i--) {
+                struct job *job = load_relaxed(&victim->slot[i - 1]);
+
+                if (job && cas_acq_rel(&victim->slot[i - 1], &job, NULL)) {
+                        job_move(job, JOB_QUEUED);
+                        queue_push_front(&ws->queue, job);
+                        ws->stats.stolen++;
+                }
+        }
+}
+
+/* Put jobs back that have been taken together with one that runs for long: they are older than those in the queue. */
+static void reclaim_locked(struct lido_workers *ws) REQUIRES(ws->lock)
+{
+        if (ws->batchers == 0 || ++ws->looks % LOOK_EVERY != 0)
+                return;
+        list_for_each(link, &ws->all) {
+                struct lido_worker *victim = list_entry(link, struct lido_worker, link);
+                uint64_t seq = load_relaxed(&victim->seq);
+
+                if (victim->batched && victim->batch_seq == seq)
+                        put_back_locked(ws, victim);
+                victim->batch_seq = seq;
         }
 }
 
@@ -251,6 +283,7 @@ static struct job *take_locked(struct lido_workers *ws, struct lido_worker *w, s
         if (job || w->is_lent)
                 goto watch;
         if (!lend_to_waiter_locked(ws, w, after) && ws->threads - ws->blocked <= ws->max) {
+                reclaim_locked(ws);
                 job = take_queued_locked(ws, after);
                 if (job) {
                         take_several_locked(ws, w);

@@ -93,6 +93,61 @@ START_TEST(no_job_waits_behind_a_long_one_while_somebody_is_idle)
 }
 END_TEST
 
+/* A job that keeps the queue from ever falling empty. */
+struct endless {
+        struct lido_job job;
+        _Atomic bool *is_over;
+        _Atomic long *runs;
+};
+
+static void go_on(struct lido_job *job)
+{
+        struct endless *endless = (struct endless *)(void *)job;
+
+        atomic_fetch_add(endless->runs, 1);
+        if (!atomic_load(endless->is_over))
+                lido_submit(lido_workers_self(), job);
+}
+
+START_TEST(no_job_waits_behind_a_long_one_although_nobody_is_ever_idle)
+{
+        struct gate gate = GATE_INIT, start = GATE_INIT;
+        struct lido_workers *ws = workers_of(2, 2);
+        struct held first[2], long_one = held_by(&gate), many[20];
+        struct endless endless[64];
+        _Atomic bool is_over = false;
+        _Atomic long runs = 0;
+
+        /* given: a long job is taken together with others, and behind it is a queue without end */
+        for (int i = 0; i < 2; i++) {
+                first[i] = held_by(&start);
+                must_submit(ws, &first[i]);
+        }
+        gate_await(&start, 2);
+        must_submit(ws, &long_one);
+        for (int i = 0; i < 20; i++) {
+                many[i] = held_by(NULL);
+                must_submit(ws, &many[i]);
+        }
+        for (int i = 0; i < 64; i++) {
+                endless[i] = (struct endless){ { .run = go_on }, &is_over, &runs };
+                ck_assert_int_eq(lido_submit(ws, &endless[i].job), LIDO_OK);
+        }
+        /* when */
+        gate_open(&start);
+        gate_await(&gate, 1);
+        /* then */
+        for (int i = 0; i < 20; i++)
+                await(atomic_load(&many[i].dones) == 1);
+        ck_assert_int_eq(atomic_load(&long_one.dones), 0);
+        ck_assert_int_gt(atomic_load(&runs), 0);
+        atomic_store(&is_over, true);
+        gate_open(&gate);
+        must_drain(ws);
+        must_shut_down(ws);
+}
+END_TEST
+
 START_TEST(threads_beyond_min_end_when_idle_and_those_of_min_stay)
 {
         struct gate gate = GATE_INIT;
@@ -457,6 +512,7 @@ int main(void)
                                                    an_idle_thread_is_used_before_one_is_started,
                                                    a_burst_of_blocking_jobs_gets_a_thread_each,
                                                    no_job_waits_behind_a_long_one_while_somebody_is_idle,
+                                                   no_job_waits_behind_a_long_one_although_nobody_is_ever_idle,
                                                    threads_beyond_min_end_when_idle_and_those_of_min_stay,
                                                    idle_threads_make_no_wake_ups,
                                                    hooks_run_once_on_each_thread,
