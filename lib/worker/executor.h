@@ -47,8 +47,9 @@
 #include "worker/lock.h"
 #include "worker/queue.h"
 
-/* Jobs taken at once, at most. Each is a cache line to wait for under the lock: with 16 of them submitters sleep more often than
- * the rarer lock saves (measured: 40 against 70 to 90 ns a job with one producer and eight workers). */
+/* Jobs taken at once, at most. Each is a cache line to wait for under the lock: with 16 of them submitters sleep
+ * more often than the rarer lock saves (measured: 40 against 70 to 90 ns a job with one producer and eight
+ * workers). */
 enum { BATCH_MAX = 8 };
 
 /* A worker in lido_group_wait runs other jobs of the group, which may wait in turn: so deep and no deeper. */
@@ -209,7 +210,8 @@ static inline void after_unlock(struct lido_workers *ws, struct after *after)
                 after_unlock_slow(ws, after);
 }
 
-/* Put a worker on top of the stack of idle ones, its place being IDLE then; and take it out, its place left to the caller. */
+/* Put a worker on top of the stack of idle ones, its place being IDLE then; and take it out, its place left to
+ * the caller. */
 void idle_add_locked(struct lido_workers *ws, struct lido_worker *w) REQUIRES(ws->lock);
 void idle_remove_locked(struct lido_workers *ws, struct lido_worker *w) REQUIRES(ws->lock);
 
@@ -320,8 +322,8 @@ bool lend_to_waiter_locked(struct lido_workers *ws, struct lido_worker *w, struc
 
 /* ---- with_lease.c: jobs that wait for an object of a pool ------------------------------------------------- */
 
-/* Cancel a job if it waits for its lease still. Returns: true if it did; then its end has been told or will be. Lock not
- * held. */
+/* Cancel a job if it waits for its lease still. Returns: true if it did; then its end has been told or will be.
+ * Lock not held. */
 bool lease_job_cancel(struct job *job);
 
 /* Cancel all that wait for a lease, of a group or (NULL) of the executor, with this code. Returns: how many. */

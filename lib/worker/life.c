@@ -189,8 +189,8 @@ static void make_key(void)
 
 /* ---- starting and joining --------------------------------------------------------------------------------- */
 
-/* Once the thread runs, neither it nor the executor is touched: it may have run the job that its starter was asked for, and
- * whoever waited for that may have shut everything down. */
+/* Once the thread runs, neither it nor the executor is touched: it may have run the job that its starter was asked
+ * for, and whoever waited for that may have shut everything down. */
 int worker_start(struct lido_workers *ws, struct lido_worker *w)
 {
         struct lido_worker_event event = { .type = LIDO_WORKER_EVENT_START_FAILED, .code = LIDO_ETHREAD };

@@ -56,8 +56,8 @@ struct job *queue_victim(struct queue *queue)
         return NULL;
 }
 
-/* The rule is that of the database pool of Elixir: an interval whose shortest wait was above the target means a queue that
- * stands, not a burst that passes; an empty queue counts as a wait of nothing (queue_unlink). */
+/* The rule is that of the database pool of Elixir: an interval whose shortest wait was above the target means a
+ * queue that stands, not a burst that passes; an empty queue counts as a wait of nothing (queue_unlink). */
 void queue_note_wait(struct queue *queue, uint64_t waited_ns, uint64_t now_ns)
 {
         if (queue->filled == 0)

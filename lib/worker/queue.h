@@ -55,7 +55,8 @@ static inline bool queue_may_drop(const struct job *job)
         return !(job->flags & LIDO_JOB_KEEP) && job->priority != LIDO_PRIORITY_CRITICAL;
 }
 
-/* Put a job in; its state is the caller's business. Hot: measured by the throughput workload of the worker benches. */
+/* Put a job in; its state is the caller's business. Hot: measured by the throughput workload of the worker
+ * benches. */
 static inline void queue_push(struct queue *queue, struct job *job)
 {
         unsigned class = queue_class_of(job);

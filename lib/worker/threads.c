@@ -1,12 +1,13 @@
-/* What a worker does from job to job. The states, the invariants and the interleavings stand in executor.h; its start and its
- * end are in life.c. */
+/* What a worker does from job to job. The states, the invariants and the interleavings stand in executor.h; its
+ * start and its end are in life.c. */
 #include "worker/executor.h"
 
 #include <limits.h>
 
 #include "worker/group.h"
 
-/* A worker that lingers without finding work gives it up after so many times, and tries again once in so many parks. */
+/* A worker that lingers without finding work gives it up after so many times, and tries again once in so many
+ * parks. */
 enum { LINGER_MISSES = 8, LINGER_RETRY = 64 };
 
 void idle_add_locked(struct lido_workers *ws, struct lido_worker *w)
@@ -78,8 +79,8 @@ void after_unlock_slow(struct lido_workers *ws, struct after *after)
 
 /* ---- running jobs ----------------------------------------------------------------------------------------- */
 
-/* The number is odd while a job runs, and never the same twice, so that the minder sees from afar, without a clock on this
- * side, whether it is still the same job. */
+/* The number is odd while a job runs, and never the same twice, so that the minder sees from afar, without a clock
+ * on this side, whether it is still the same job. */
 static void mark_begin(struct lido_worker *w, struct job *job)
 {
         uint64_t seq = load_relaxed(&w->seq);
@@ -199,8 +200,8 @@ static struct job *take_queued_locked(struct lido_workers *ws, struct after *aft
 }
 
 /* How many at once: a share of a long queue, so that the lock is taken less often; one of a short one, so that
- * nobody hoards. A bound on the queue is exact only if nobody waits outside of it; a group is cancelled exactly only if its
- * jobs are in a list. So neither is batched. */
+ * nobody hoards. A bound on the queue is exact only if nobody waits outside of it; a group is cancelled exactly
+ * only if its jobs are in a list. So neither is batched. */
 static void take_several_locked(struct lido_workers *ws, struct lido_worker *w) REQUIRES(ws->lock)
 {
         uint32_t share = queue_count(&ws->queue) / (2 * ws->threads);
@@ -327,9 +328,9 @@ static bool must_end_locked(struct lido_workers *ws, struct lido_worker *w) REQU
         return ws->is_ending || ws->threads - ws->blocked > ws->max || (has_expired && ws->threads > ws->options.min);
 }
 
-/* Look at the queue for a moment before going to sleep: a sleeper costs its waker more than the moment. One worker at a time,
- * and not one that has looked in vain for long. Returns: true when the worker is to look once more before it sleeps, for
- * while it lingered nobody was woken, neither for the queue nor for what others have taken. */
+/* Look at the queue for a moment before going to sleep: a sleeper costs its waker more than the moment. One worker
+ * at a time, and not one that has looked in vain for long. Returns: true when the worker is to look once more
+ * before it sleeps, for while it lingered nobody was woken, neither for the queue nor for what others have taken. */
 static bool linger(struct lido_workers *ws, struct lido_worker *w) REQUIRES(ws->lock) NO_THREAD_SAFETY
 {
         uint64_t end;
@@ -358,7 +359,8 @@ static bool linger(struct lido_workers *ws, struct lido_worker *w) REQUIRES(ws->
 }
 
 /* Sleep until chosen. A thread beyond min gives up when its idle timeout has passed. */
-static void park_locked(struct lido_workers *ws, struct lido_worker *w, struct after *after) REQUIRES(ws->lock) NO_THREAD_SAFETY
+static void park_locked(struct lido_workers *ws, struct lido_worker *w, struct after *after) REQUIRES(ws->lock)
+        NO_THREAD_SAFETY
 {
         uint64_t deadline = CLOCK_NEVER;
 

@@ -1,4 +1,5 @@
-/* Workers: how many there are, who is woken, what is taken over, how they end. The lives of executors are in executor.c. */
+/* Workers: how many there are, who is woken, what is taken over, how they end. The lives of executors are in
+ * executor.c. */
 #include "worker/support.h"
 
 #include <signal.h>
