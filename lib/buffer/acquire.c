@@ -380,6 +380,8 @@ static buffer_cold int release_slow(struct span *span, struct lido_buffer_cache 
                         cache = NULL;
                 else if (!cache)
                         cache = cache_get(pool);
+                else if (load_relaxed(&cache->open) != pool)
+                        cache_reopen(cache, pool);
                 if (!cache || !push(pool, cache, class_index, &entry))
                         depot_return(pool, class_index, &entry);
         }
@@ -423,7 +425,7 @@ static buffer_cold int misuse(struct span *span, const void *buffer, const char 
 
 /* Pools that check more, and pointers into the middle of something. The buffer is the releaser's alone between the compare-and-swap
  * and the push. */
-static buffer_cold int release_checked(struct span *span, void *buffer, const char *site)
+static buffer_cold int release_checked(struct span *span, struct lido_buffer_cache *cache, void *buffer, const char *site)
 {
         state_byte *state = span_state(span, buffer);
         uint8_t seen = STATE_LENT;
@@ -438,7 +440,7 @@ static buffer_cold int release_checked(struct span *span, void *buffer, const ch
                 debug_untrace(span->pool, buffer);
         }
         debug_take_back(span->pool, span, buffer, site);
-        return release_slow(span, NULL, buffer, state);
+        return release_slow(span, cache, buffer, state);
 }
 
 /* ---- release ---- */
@@ -484,7 +486,7 @@ buffer_hot int lido_buffer_release_at(void *buffer, const char *site)
                 return misuse(span, buffer, site);
         i = span_index(span, buffer);
         if (unlikely(i >= span->plain))
-                return release_checked(span, buffer, site);
+                return release_checked(span, NULL, buffer, site);
         if (unlikely(!cas_acq_rel(&span->state[i], &seen, STATE_CACHED)))
                 return misuse(span, buffer, site);
         cache = enter_own(span->pool);
@@ -506,14 +508,14 @@ int lido_buffer_cache_release(struct lido_buffer_cache *cache, void *buffer)
                 return misuse(span, buffer, "cache handle");
         pool = load_relaxed(&cache->pool);
         i = span_index(span, buffer);
-        if (i >= span->plain || span->pool != pool)
+        if (span->pool != pool)
                 return lido_buffer_release_at(buffer, "cache handle");
+        if (i >= span->plain)
+                return release_checked(span, cache, buffer, "cache handle");
         if (!cas_acq_rel(&span->state[i], &seen, STATE_CACHED))
                 return misuse(span, buffer, "cache handle");
         if (cache_enter(cache, pool) && release_hot(span, cache, buffer, &span->state[i]))
                 return LIDO_OK;
-        if (pool->epoch == fork_epoch && load_relaxed(&cache->open) != pool && load_relaxed(&pool->attention) == 0)
-                cache_reopen(cache, pool);
         return release_slow(span, cache, buffer, &span->state[i]);
 }
 

@@ -2,7 +2,7 @@
 
 #include <pthread.h>
 
-#if defined(__linux__) && !defined(LIDO_SIM)
+#if defined(__linux__) && !defined(LIDO_SIM) && !defined(LIDO_NO_MEMBARRIER)
 
 #include <linux/membarrier.h>
 #include <sys/syscall.h>

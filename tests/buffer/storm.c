@@ -292,17 +292,23 @@ START_TEST(a_storm_over_constructed_buffers)
 }
 END_TEST
 
+static void *release_list(void *context)
+{
+        void **list = context;
+
+        for (int i = 0; list[i]; i++)
+                must_release(list[i]);
+        return NULL;
+}
+
 START_TEST(a_storm_in_which_the_pool_is_freed_under_its_buffers)
 {
         for (uint64_t round = 0; round < rounds(10); round++) {
                 struct lido_buffer_options options = plain_options();
                 struct storm storm = { .pool = pool_with(&options), .largest = 50000, .steps = 300, .seed = seed() };
-                struct sailor sailors[THREADS] = { 0 };
                 pthread_t threads[THREADS];
                 void *lists[THREADS][17];
-                extern void *release_list(void *);
 
-                (void)sailors;
                 for (int i = 0; i < THREADS; i++) {
                         for (int k = 0; k < 16; k++)
                                 lists[i][k] = must_acquire(storm.pool, 10 + (size_t)(k * 7000) % 40000);
@@ -316,15 +322,6 @@ START_TEST(a_storm_in_which_the_pool_is_freed_under_its_buffers)
         }
 }
 END_TEST
-
-void *release_list(void *context)
-{
-        void **list = context;
-
-        for (int i = 0; list[i]; i++)
-                must_release(list[i]);
-        return NULL;
-}
 
 int main(void)
 {
