@@ -37,13 +37,14 @@ struct lido_worker_event;
 
 /* ---- jobs ------------------------------------------------------------------------------------------------ */
 
-/* Which of the queued jobs is next? One of a higher class (enum lido_priority), but each class overtakes a lower one at most
- * overtake_jobs times in a row, so that nobody starves. CRITICAL stands with HIGH, and is kept as with LIDO_JOB_KEEP. */
+/* Which of the queued jobs is next? One of a higher class (enum lido_priority), but each class overtakes a lower
+ * one at most overtake_jobs times in a row, so that nobody starves. CRITICAL stands with HIGH, and is kept as with
+ * LIDO_JOB_KEEP. */
 
 #define LIDO_JOB_KEEP 1u /* never drop it for overload: not when the queue is full, not when it has stood too long */
 
-/* One job, two cache lines; embed it in a struct that holds what `run` needs. Clear it before its first use. The fields are set by the caller before submit and left alone until the job
- * is the caller's again. */
+/* One job, two cache lines; embed it in a struct that holds what `run` needs. Clear it before its first use. The
+ * fields are set by the caller before submit and left alone until the job is the caller's again. */
 struct lido_job {
         void (*run)(struct lido_job *job);              /* on a worker */
         void (*done)(struct lido_job *job, int status); /* may be NULL: see the head of this file. The status is LIDO_OK
@@ -89,8 +90,8 @@ struct lido_workers_options {
         uint32_t overtake_jobs;   /* how often in a row a class overtakes a lower one; default 8 */
         uint32_t reserved;        /* 0 */
 
-        /* Overload: when no job of a whole interval has waited for less than the target, the queue stands; then jobs that
-         * have waited for twice the target are dropped with LIDO_ESHED, the oldest first. Default: never. */
+        /* Overload: when no job of a whole interval has waited for less than the target, the queue stands; then
+         * jobs that have waited for twice the target are dropped with LIDO_ESHED, the oldest first. Default: never. */
         int64_t codel_target_ms;
         int64_t codel_interval_ms; /* default 2 s */
 
@@ -98,7 +99,8 @@ struct lido_workers_options {
         int backtrace_signal;   /* sent to a stuck thread so that it says where it is; its handler must be
                                  * lido_workers_on_signal, set by the embedder; default 0: none */
 
-        /* Called on each worker thread as its first and its last thing: set an affinity, register with a profiler. */
+        /* Called on each worker thread as its first and its last thing: set an affinity, register with a profiler.
+         * The first must not take long: a thread that starts counts as one that is about to take jobs. */
         void (*on_start)(uint32_t worker, void *context);
         void (*on_stop)(uint32_t worker, void *context);
         void (*on_event)(const struct lido_worker_event *event, void *context); /* outside any lock */
@@ -115,41 +117,41 @@ LIDO_API int lido_workers_open(struct lido_workers **ret_workers, const struct l
  * Threads: any. Blocks: no. Owns: nobody. Returns: LIDO_OK; LIDO_EINVAL for 0 or below min; LIDO_EFORKED. */
 LIDO_API int lido_workers_resize(struct lido_workers *workers, uint32_t max);
 
-/* Wait until nothing is queued, waits for a lease, or runs. Delayed jobs that are not due, and lent threads at rest, do not
- * count; nor do `done` callbacks under way to a loop.
+/* Wait until nothing is queued, waits for a lease, or runs. Delayed jobs that are not due, and lent threads at
+ * rest, do not count; nor do `done` callbacks under way to a loop.
  * Threads: any but those of this executor. Blocks: until the deadline. Owns: nobody.
  * Returns: LIDO_OK; LIDO_ETIMEDOUT; LIDO_EDEADLK on a thread of this executor; LIDO_EINVAL; LIDO_EFORKED. */
 LIDO_API int lido_workers_drain(struct lido_workers *workers, int64_t timeout_ms);
 
-/* Refuse new jobs and new borrowers from now on. Delayed jobs that are not due are dropped with LIDO_ECLOSED, queued ones
- * still run. Closing twice is harmless.
+/* Refuse new jobs and new borrowers from now on. Delayed jobs that are not due are dropped with LIDO_ECLOSED,
+ * queued ones still run. Closing twice is harmless.
  * Threads: any. Blocks: no. Owns: nobody. Returns: LIDO_OK; LIDO_EINVAL; LIDO_EFORKED. */
 LIDO_API int lido_workers_close(struct lido_workers *workers);
 
-/* Close, and let queued jobs run until the deadline; then drop those left with LIDO_ECLOSED, ask the running ones to stop
- * (lido_job_is_cancelled), report them as LIDO_WORKER_EVENT_HOLDER, and end the threads.
+/* Close, and let queued jobs run until the deadline; then drop those left with LIDO_ECLOSED, ask the running ones
+ * to stop (lido_job_is_cancelled), report them as LIDO_WORKER_EVENT_HOLDER, and end the threads.
  * Threads: any but those of this executor; one at a time, and while no other call is under way. Blocks: until the
  * deadline, and a tenth of a second longer for what has been asked to stop.
- * Owns: on LIDO_OK every thread has ended and the executor is gone. On LIDO_ETIMEDOUT it is the caller's still, closed:
- * some job has not returned or some thread is lent; call again.
- * Returns: LIDO_OK, also for NULL; LIDO_ETIMEDOUT; LIDO_EDEADLK on a thread of this executor; LIDO_EINVAL; LIDO_EFORKED. */
+ * Owns: on LIDO_OK every thread has ended and the executor is gone. On LIDO_ETIMEDOUT it is the caller's still,
+ * closed: some job has not returned or some thread is lent; call again.
+ * Returns: LIDO_OK, also for NULL; LIDO_ETIMEDOUT; LIDO_EDEADLK on a thread of this executor; LIDO_EINVAL;
+ * LIDO_EFORKED. */
 LIDO_API int lido_workers_shutdown(struct lido_workers *workers, int64_t timeout_ms);
 
-/* In a child made by fork: hand every job that had not begun to `inherited` (may be NULL), and free the executor. A job
- * that ran in the parent at that moment is not handed out. Locks of the child's other threads are no matter: there are
- * none.
- * Threads: any of the child, one at a time. Blocks: no. Owns: each job is the caller's when it is handed out; the executor
- * is gone. Returns: how many jobs were inherited; LIDO_EINVAL in the process that opened it. */
+/* In a child made by fork: hand every job that had not begun to `inherited` (may be NULL), and free the executor. A
+ * job that ran in the parent at that moment is not handed out. Locks of the child's other threads are no matter:
+ * there are none.
+ * Threads: any of the child, one at a time. Blocks: no. Owns: each job is the caller's when it is handed out; the
+ * executor is gone. Returns: how many jobs were inherited; LIDO_EINVAL in the process that opened it. */
 LIDO_API int lido_workers_forked(struct lido_workers *workers, void (*inherited)(struct lido_job *job, void *context),
                                  void *context);
 
 /* ---- submit and cancel ----------------------------------------------------------------------------------- */
 
-/* Have a job run. It cannot fail for want of memory.
- * With job->loop set, submit on that loop's thread, which then stays open until `done`; submitting elsewhere, hold the loop
- * beforehand (lido_loop_hold).
- * Threads: any. Blocks: no; with LIDO_QUEUE_WAIT for room, until queue_timeout_ms. Owns: on LIDO_OK the job is lido's, as
- * the head of this file says; on an error it stays the caller's and `done` is not called.
+/* Have a job run. It cannot fail for want of memory. With job->loop set, submit on that loop's thread, which then
+ * stays open until `done`; submitting elsewhere, hold the loop beforehand (lido_loop_hold).
+ * Threads: any. Blocks: no; with LIDO_QUEUE_WAIT for room, until queue_timeout_ms. Owns: on LIDO_OK the job is
+ * lido's, as the head of this file says; on an error it stays the caller's and `done` is not called.
  * Returns: LIDO_OK; LIDO_EBUSY when the job is pending already; LIDO_EQUEUEFULL; LIDO_ETIMEDOUT; LIDO_ECLOSED;
  * LIDO_ECANCELED when its group was cancelled; LIDO_EDEADLK when a worker would wait for room in its own queue;
  * LIDO_EINVAL; LIDO_EFORKED. */
@@ -172,8 +174,8 @@ struct lido_lease_job {
         uint64_t own[4];             /* lido's */
 };
 
-/* Have a job run once it holds a lease of `pool`: until then it waits in the pool's line and no thread with it. If it gets
- * none, `done` is called with the reason; so it needs a `done`.
+/* Have a job run once it holds a lease of `pool`: until then it waits in the pool's line and no thread with it. If
+ * it gets none, `done` is called with the reason; so it needs a `done`.
  * Threads: any. Blocks: no. Owns: as lido_submit.
  * Returns: as lido_submit and as lido_acquire_notify; LIDO_EINVAL also for a job without `done`. */
 #define lido_submit_with_lease(workers, pool, lease_job)                                                       \
@@ -181,21 +183,22 @@ struct lido_lease_job {
 LIDO_API int lido_submit_with_lease_at(struct lido_workers *workers, struct lido_pool *pool,
                                        struct lido_lease_job *lease_job, const char *site);
 
-/* Cancel a job. If it has not begun it never will: with job->loop set, `done` is called there with LIDO_ECANCELED; for
- * one submitted with a lease, `done` is called with it by whoever comes to it; any other is the caller's on return, and `done` is
- * not called. If it runs, lido_job_is_cancelled becomes true
- * for it. Costs the same however long the queue is.
+/* Cancel a job. If it has not begun it never will: with job->loop set, `done` is called there with LIDO_ECANCELED;
+ * for one submitted with a lease, `done` is called with it by whoever comes to it; any other is the caller's on
+ * return, and `done` is not called. If it runs, lido_job_is_cancelled becomes true for it. Costs the same however
+ * long the queue is.
  * Threads: any. Blocks: no. Owns: the caller vouches that the memory is a job still.
- * Returns: LIDO_OK when it will not run; LIDO_EBUSY when it runs, or has run and its `done` is under way; LIDO_EINVAL when
- * it is not pending; LIDO_EFORKED. */
+ * Returns: LIDO_OK when it will not run; LIDO_EBUSY when it runs, or has run and its `done` is under way;
+ * LIDO_EINVAL when it is not pending; LIDO_EFORKED. */
 LIDO_API int lido_job_cancel(struct lido_job *job);
 
-/* Has the running job been asked to stop: cancelled itself, with its group, or by a shutdown whose deadline has passed?
+/* Has the running job been asked to stop: cancelled itself, with its group, or by a shutdown whose deadline has
+ * passed?
  * Threads: the one that runs it. Blocks: no; cheap enough for a loop. Owns: nobody. Returns: 1 or 0. */
 LIDO_API int lido_job_is_cancelled(const struct lido_job *job);
 
-/* The running job will block for long: until lido_blocking_end another thread may be started in its stead, if jobs wait.
- * Calls nest. Harmless on a thread that is no worker.
+/* The running job will block for long: until lido_blocking_end another thread may be started in its stead, if jobs
+ * wait. Calls nest. Harmless on a thread that is no worker.
  * Threads: any. Blocks: no. Owns: nobody. */
 LIDO_API void lido_blocking_begin(void);
 LIDO_API void lido_blocking_end(void);
@@ -214,10 +217,12 @@ struct lido_group {
  * was ever submitted with it. Returns: LIDO_OK; LIDO_EINVAL; LIDO_EFORKED. */
 LIDO_API int lido_group_init(struct lido_group *group, struct lido_workers *workers);
 
-/* Wait until every job of the group has run, or been dropped, and its `done` has returned. On a worker of the same executor
- * the group's queued jobs are run meanwhile, so that workers waiting for workers cannot lock each other up.
- * Threads: any, but not a loop that has yet to call a `done` of the group. Blocks: until the deadline. Owns: on LIDO_OK
- * the group is the caller's: free it or use it on. Returns: LIDO_OK; LIDO_ETIMEDOUT; LIDO_EINVAL; LIDO_EFORKED. */
+/* Wait until every job of the group has run, or been dropped, and its `done` has returned. On a worker of the same
+ * executor the group's queued jobs are run meanwhile, so that workers waiting for workers cannot lock each other
+ * up.
+ * Threads: any, but not a loop that has yet to call a `done` of the group. Blocks: until the deadline. Owns: on
+ * LIDO_OK the group is the caller's: free it or use it on. Returns: LIDO_OK; LIDO_ETIMEDOUT; LIDO_EINVAL;
+ * LIDO_EFORKED. */
 LIDO_API int lido_group_wait(struct lido_group *group, int64_t timeout_ms);
 
 /* Drop every job of the group that has not begun (`done` is called with LIDO_ECANCELED), ask the others to stop, and
@@ -233,11 +238,11 @@ typedef struct lido_thread {
         uint64_t generation;
 } lido_thread;
 
-/* Borrow a thread: an idle one, or a new one below max, or wait in line; it runs only the borrower's jobs. timeout_ms: 0 does
- * not wait, LIDO_NEVER waits for ever.
- * Threads: any; to wait, none of this executor's. Blocks: until the deadline. Owns: the thread is the caller's until
- * lido_thread_release, from any thread. Returns: LIDO_OK; LIDO_ETIMEDOUT; LIDO_EEXHAUSTED for a timeout of 0; LIDO_ECLOSED;
- * LIDO_ETHREAD when a new one cannot be started; LIDO_EDEADLK; LIDO_EINVAL; LIDO_EFORKED. */
+/* Borrow a thread: an idle one, or a new one below max, or wait in line; it runs only the borrower's jobs.
+ * timeout_ms: 0 does not wait, LIDO_NEVER waits for ever.
+ * Threads: any; to wait, none of this executor's. Blocks: until the deadline. Owns: the thread is the caller's
+ * until lido_thread_release, from any thread. Returns: LIDO_OK; LIDO_ETIMEDOUT; LIDO_EEXHAUSTED for a timeout of 0;
+ * LIDO_ECLOSED; LIDO_ETHREAD when a new one cannot be started; LIDO_EDEADLK; LIDO_EINVAL; LIDO_EFORKED. */
 #define lido_thread_acquire(workers, timeout_ms, ret_thread)                                                   \
         lido_thread_acquire_at(workers, timeout_ms, ret_thread, LIDO_HERE)
 LIDO_API int lido_thread_acquire_at(struct lido_workers *workers, int64_t timeout_ms, lido_thread *ret_thread,
@@ -250,8 +255,8 @@ LIDO_API int lido_thread_acquire_at(struct lido_workers *workers, int64_t timeou
 LIDO_API int lido_thread_run_at(lido_thread thread, struct lido_job *job, const char *site);
 
 /* Give a thread back. It runs what was handed to it first.
- * Threads: any. Blocks: no. Owns: the thread is the executor's again. Returns: LIDO_OK; LIDO_EDOUBLE when it was given back
- * before; LIDO_ESTALE when that is long ago; LIDO_EINVAL; LIDO_EFORKED. */
+ * Threads: any. Blocks: no. Owns: the thread is the executor's again. Returns: LIDO_OK; LIDO_EDOUBLE when it was
+ * given back before; LIDO_ESTALE when that is long ago; LIDO_EINVAL; LIDO_EFORKED. */
 #define lido_thread_release(thread) lido_thread_release_at(thread, LIDO_HERE)
 LIDO_API int lido_thread_release_at(lido_thread thread, const char *site);
 
@@ -305,7 +310,8 @@ struct lido_worker_event {
         uint32_t reserved;
 };
 
-/* The handler of backtrace_signal: set it with sigaction(2), with SA_RESTART. It does nothing in a thread that was not asked.
+/* The handler of backtrace_signal: set it with sigaction(2), with SA_RESTART. It does nothing in a thread that was
+ * not asked.
  * Threads: any; in a signal handler, which is what it is for. Blocks: no. */
 LIDO_API void lido_workers_on_signal(int signal_number);
 

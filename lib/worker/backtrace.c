@@ -11,8 +11,8 @@
 
 enum { NOBODY, ASKED, ANSWERED };
 
-/* One question at a time; `asking` keeps others out. The handler writes `answer` and then ANSWERED, the asker reads it after; a
- * handler that comes too late finds the word no longer ASKED for its thread. */
+/* One question at a time; `asking` keeps others out. The handler writes `answer` and then ANSWERED, the asker reads
+ * it after; a handler that comes too late finds the word no longer ASKED for its thread. */
 static struct mutex asking = MUTEX_INIT;
 static struct backtrace answer;
 static _Atomic uint32_t state;

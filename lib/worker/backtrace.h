@@ -1,8 +1,9 @@
 /* worker/backtrace.h - have another thread say where it is: a signal whose handler walks the stack.
  *
- * Only where the embedder has named a signal, and has made lido_workers_on_signal its handler: lido changes no handler of
- * the process. That is async-signal-safe once backtrace(3) has been called before, which backtrace_prepare sees to. One trace at a time in a process; a thread that does not answer within a tenth of
- * a second (it sleeps in the kernel without a care for signals) is reported without frames.
+ * Only where the embedder has named a signal, and has made lido_workers_on_signal its handler: lido changes no handler
+ * of the process. That is async-signal-safe once backtrace(3) has been called before, which backtrace_prepare sees to.
+ * One trace at a time in a process; a thread that does not answer within a tenth of a second (it sleeps in the kernel
+ * without a care for signals) is reported without frames.
  */
 #ifndef LIDO_WORKER_BACKTRACE_H
 #define LIDO_WORKER_BACKTRACE_H

@@ -1,4 +1,5 @@
-/* Blocking hints: a worker that says it will block does not count against max, so another may be started in its stead. */
+/* Blocking hints: a worker that says it will block does not count against max, so another may be started in its
+ * stead. */
 #include "worker/executor.h"
 
 void lido_blocking_begin(void)

@@ -123,8 +123,8 @@ int lido_workers_open(struct lido_workers **ret_workers, const struct lido_worke
         return LIDO_OK;
 }
 
-/* Idle threads are made to look: at a lowered max, or at the end. They are woken one at a time, for the list of them is the
- * lock's. */
+/* Idle threads are made to look: at a lowered max, or at the end. They are woken one at a time, for the list of
+ * them is the lock's. */
 static void wake_idle(struct lido_workers *ws)
 {
         for (;;) {

@@ -26,8 +26,8 @@ static inline struct group *group_of(struct lido_group *group)
         return (struct group *)group;
 }
 
-/* One job more. Returns: true when a sleeper is to be woken (group_call) once the lock is released, for it may be a worker
- * that can run it. Under the executor's lock. */
+/* One job more. Returns: true when a sleeper is to be woken (group_call) once the lock is released, for it may be a
+ * worker that can run it. Under the executor's lock. */
 bool group_enter_locked(struct lido_group *group);
 
 /* Have the sleepers look again. */

@@ -50,8 +50,8 @@ enum job_state {
         JOB_STATES
 };
 
-/* The same memory as struct lido_job, field by field. The first 64 bytes are all that submitting and running a plain job
- * touches; the rest is for jobs with a loop, a group or a delay. */
+/* The same memory as struct lido_job, field by field. The first 64 bytes are all that submitting and running a
+ * plain job touches; the rest is for jobs with a loop, a group or a delay. */
 struct job {
         void (*run)(struct lido_job *job);
         void (*done)(struct lido_job *job, int status);

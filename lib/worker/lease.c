@@ -47,7 +47,8 @@ bool lend_to_waiter_locked(struct lido_workers *ws, struct lido_worker *w, struc
 
 /* ---- acquire ---------------------------------------------------------------------------------------------- */
 
-/* Returns: LIDO_OK with a loan, or with *ret_start to be started as well; LIDO_EEXHAUSTED; LIDO_ENOMEM; LIDO_ECLOSED. */
+/* Returns: LIDO_OK with a loan, or with *ret_start to be started as well; LIDO_EEXHAUSTED; LIDO_ENOMEM;
+ * LIDO_ECLOSED. */
 static int try_locked(struct lido_workers *ws, const char *site, struct lido_worker **ret_start, lido_thread *ret_thread)
         REQUIRES(ws->lock)
 {
@@ -179,8 +180,8 @@ int lido_thread_run_at(lido_thread thread, struct lido_job *public_job, const ch
         return rc;
 }
 
-/* The worker is the executor's again. If it sleeps, it sleeps on, unless it has something to see to: jobs, its own end, or that
- * it is one too many and has to give itself a deadline. */
+/* The worker is the executor's again. If it sleeps, it sleeps on, unless it has something to see to: jobs, its own
+ * end, or that it is one too many and has to give itself a deadline. */
 static void take_back_locked(struct lido_workers *ws, struct lido_worker *w, struct after *after) REQUIRES(ws->lock)
 {
         w->is_lent = false;

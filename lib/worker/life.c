@@ -108,8 +108,25 @@ static void arrive(struct lido_workers *ws, struct lido_worker *w)
         lock_give(&ws->lock);
 }
 
+/* It was reported as stuck and the minder, which does not see it any more, has not said that it has come free. */
+static void tell_unstuck(struct lido_workers *ws, struct lido_worker *w)
+{
+        struct lido_worker_event event;
+        bool was_reported;
+
+        lock_take(&ws->lock);
+        was_reported = w->is_reported;
+        w->is_reported = false;
+        report_describe_locked(ws, w, &event);
+        lock_give(&ws->lock);
+        event.type = LIDO_WORKER_EVENT_UNSTUCK;
+        if (was_reported)
+                report_event(ws, &event);
+}
+
 static void depart(struct lido_workers *ws, struct lido_worker *w)
 {
+        tell_unstuck(ws, w);
         if (ws->options.on_stop)
                 ws->options.on_stop(w->number, ws->options.context);
         workers_reap(ws);
@@ -189,8 +206,8 @@ static void make_key(void)
 
 /* ---- starting and joining --------------------------------------------------------------------------------- */
 
-/* Once the thread runs, neither it nor the executor is touched: it may have run the job that its starter was asked for, and
- * whoever waited for that may have shut everything down. */
+/* Once the thread runs, neither it nor the executor is touched: it may have run the job that its starter was asked
+ * for, and whoever waited for that may have shut everything down. */
 int worker_start(struct lido_workers *ws, struct lido_worker *w)
 {
         struct lido_worker_event event = { .type = LIDO_WORKER_EVENT_START_FAILED, .code = LIDO_ETHREAD };

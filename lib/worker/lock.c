@@ -1,7 +1,8 @@
 #include "worker/lock.h"
 
-/* A holder needs some 50 ns and a pause takes 10 to 40 of them; a sleep and a wake cost 5000. */
-enum { SPINS = 40 };
+/* A holder needs some 50 ns; one that takes several jobs waits for their cache lines, up to a microsecond. A pause
+ * takes 10 to 20 ns, a sleep and a wake cost 5000. */
+enum { SPINS = 200 };
 
 void lock_take_slow(struct lock *lock)
 {

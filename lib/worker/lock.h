@@ -1,8 +1,8 @@
 /* worker/lock.h - the lock of an executor: held for some tens of instructions, taken for every job.
  *
  * It is one word, so that it shares a cache line with what it guards, and both ends are inline: a job costs two of
- * each, and the calls and the book-keeping of a pthread mutex are a third of its price. A contender looks again for about
- * a microsecond, in which most holders are done, before it sleeps; on one word 0 is free, 1 held, 2 held and somebody may
+ * each, and the calls and the book-keeping of a pthread mutex are a third of its price. A contender looks again for a few
+ * microseconds, in which nearly every holder is done, before it sleeps; on one word 0 is free, 1 held, 2 held and somebody may
  * sleep. Not recursive, not fair: whoever is awake takes it.
  */
 #ifndef LIDO_WORKER_LOCK_H

@@ -192,6 +192,23 @@ static void minder_main(void *argument)
         lock_give(&ws->lock);
 }
 
+/* It could not be started. What another thread has delayed meanwhile, relying on it, has nobody to keep its time. */
+static void give_up(struct lido_workers *ws)
+{
+        struct heap_node *node;
+        struct list dropped;
+
+        list_init(&dropped);
+        lock_take(&ws->lock);
+        ws->has_minder = false;
+        while ((node = heap_first(&ws->delayed)) != NULL) {
+                job_drop_locked(ws, job_of_due(node), &dropped);
+                ws->stats.dropped++;
+        }
+        lock_give(&ws->lock);
+        jobs_end(&dropped, LIDO_ETHREAD);
+}
+
 int minder_start(struct lido_workers *ws)
 {
         bool has_minder;
@@ -206,11 +223,8 @@ int minder_start(struct lido_workers *ws)
                 return LIDO_OK;
         snprintf(name, sizeof name, "%.10s-mind", ws->name);
         rc = thread_start(&ws->minder, name, ws->options.stack_bytes, minder_main, ws);
-        if (rc != LIDO_OK) {
-                lock_take(&ws->lock);
-                ws->has_minder = false;
-                lock_give(&ws->lock);
-        }
+        if (rc != LIDO_OK)
+                give_up(ws);
         return rc;
 }
 

@@ -19,6 +19,15 @@ void queue_init(struct queue *queue, uint32_t overtake_jobs, uint64_t target_ns,
         queue->is_standing = false;
 }
 
+void queue_push_front(struct queue *queue, struct job *job)
+{
+        struct list *class = &queue->class[queue_class_of(job)];
+
+        queue_push(queue, job);
+        list_unlink(&job->link);
+        list_push_front(class, &job->link);
+}
+
 /* A class that has been overtaken often enough goes before the highest. */
 unsigned queue_class_slow(const struct queue *queue, unsigned highest)
 {
@@ -47,8 +56,8 @@ struct job *queue_victim(struct queue *queue)
         return NULL;
 }
 
-/* The rule is that of the database pool of Elixir: an interval whose shortest wait was above the target means a queue that
- * stands, not a burst that passes; an empty queue counts as a wait of nothing (queue_unlink). */
+/* The rule is that of the database pool of Elixir: an interval whose shortest wait was above the target means a
+ * queue that stands, not a burst that passes; an empty queue counts as a wait of nothing (queue_unlink). */
 void queue_note_wait(struct queue *queue, uint64_t waited_ns, uint64_t now_ns)
 {
         if (queue->filled == 0)

@@ -55,7 +55,8 @@ static inline bool queue_may_drop(const struct job *job)
         return !(job->flags & LIDO_JOB_KEEP) && job->priority != LIDO_PRIORITY_CRITICAL;
 }
 
-/* Put a job in; its state is the caller's business. Hot: measured by the throughput workload of the worker benches. */
+/* Put a job in; its state is the caller's business. Hot: measured by the throughput workload of the worker
+ * benches. */
 static inline void queue_push(struct queue *queue, struct job *job)
 {
         unsigned class = queue_class_of(job);
@@ -67,6 +68,9 @@ static inline void queue_push(struct queue *queue, struct job *job)
         if (count > queue->peak)
                 queue->peak = count;
 }
+
+/* Put a job back that has been taken out: it is the oldest of its class. */
+void queue_push_front(struct queue *queue, struct job *job);
 
 /* Take a job out, wherever it stands. */
 static inline void queue_unlink(struct queue *queue, struct job *job)

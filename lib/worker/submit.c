@@ -43,8 +43,8 @@ bool submit_enqueue_locked(struct lido_workers *ws, struct job *job)
         return call;
 }
 
-/* Would one job more have to wait beyond the limit? A job for which a thread is idle, under way, or may be started, does
- * not wait. */
+/* Would one job more have to wait beyond the limit? A job for which a thread is idle, under way, or may be started,
+ * does not wait. */
 static bool is_full_locked(struct lido_workers *ws) REQUIRES(ws->lock)
 {
         uint32_t queued = queue_count(&ws->queue);
@@ -67,8 +67,8 @@ void room_give_locked(struct lido_workers *ws, struct after *after)
                 submit_enqueue_locked(ws, room->job);
                 after->word[after->words++] = &room->waiter.state;
                 after->any = true;
-                /* the last touch: whoever waits may be awake, and its stack frame gone. Nobody else can have settled it,
-                 * for that is done under the lock too, and takes it out of the line. */
+                /* the last touch: whoever waits may be awake, and its stack frame gone. Nobody else can have
+                 * settled it, for that is done under the lock too, and takes it out of the line. */
                 lido_assert(waiter_settle(&room->waiter, WAITER_GIVEN));
         }
 }
@@ -143,7 +143,8 @@ static int drop_oldest(struct lido_workers *ws, struct job *job) REQUIRES(ws->lo
         return LIDO_OK;
 }
 
-/* The queue is full. The lock is held on entry and released. Everybody is busy, or is being woken: nobody to summon. */
+/* The queue is full. The lock is held on entry and released. Everybody is busy, or is being woken: nobody to
+ * summon. */
 static int submit_full(struct lido_workers *ws, struct job *job) REQUIRES(ws->lock) NO_THREAD_SAFETY
 {
         switch (ws->options.queue_policy) {

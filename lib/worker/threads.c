@@ -1,12 +1,13 @@
-/* What a worker does from job to job. The states, the invariants and the interleavings stand in executor.h; its start and its
- * end are in life.c. */
+/* What a worker does from job to job. The states, the invariants and the interleavings stand in executor.h; its
+ * start and its end are in life.c. */
 #include "worker/executor.h"
 
 #include <limits.h>
 
 #include "worker/group.h"
 
-/* A worker that lingers without finding work gives it up after so many times, and tries again once in so many parks. */
+/* A worker that lingers without finding work gives it up after so many times, and tries again once in so many
+ * parks. */
 enum { LINGER_MISSES = 8, LINGER_RETRY = 64 };
 
 void idle_add_locked(struct lido_workers *ws, struct lido_worker *w)
@@ -78,8 +79,8 @@ void after_unlock_slow(struct lido_workers *ws, struct after *after)
 
 /* ---- running jobs ----------------------------------------------------------------------------------------- */
 
-/* The number is odd while a job runs, and never the same twice, so that the minder sees from afar, without a clock on this
- * side, whether it is still the same job. */
+/* The number is odd while a job runs, and never the same twice, so that the minder sees from afar, without a clock
+ * on this side, whether it is still the same job. */
 static void mark_begin(struct lido_worker *w, struct job *job)
 {
         uint64_t seq = load_relaxed(&w->seq);
@@ -199,8 +200,8 @@ static struct job *take_queued_locked(struct lido_workers *ws, struct after *aft
 }
 
 /* How many at once: a share of a long queue, so that the lock is taken less often; one of a short one, so that
- * nobody hoards. A bound on the queue is exact only if nobody waits outside of it; a group is cancelled exactly only if its
- * jobs are in a list. So neither is batched. */
+ * nobody hoards. A bound on the queue is exact only if nobody waits outside of it; a group is cancelled exactly
+ * only if its jobs are in a list. So neither is batched. */
 static void take_several_locked(struct lido_workers *ws, struct lido_worker *w) REQUIRES(ws->lock)
 {
         uint32_t share = queue_count(&ws->queue) / (2 * ws->threads);
@@ -218,7 +219,39 @@ static void take_several_locked(struct lido_workers *ws, struct lido_worker *w) 
         }
         if (count > 1) {
                 w->batched = count;
+                w->batch_seq = load_relaxed(&w->seq);
                 ws->batchers++;
+        }
+}
+
+/* Once in so many jobs taken; a batch is put back at the second look that finds its worker in the same job. */
+enum { LOOK_EVERY = 8 };
+
+static void put_back_locked(struct lido_workers *ws, struct lido_worker *victim) REQUIRES(ws->lock)
+{
+        for (uint32_t i = victim->batched; i > 1; i--) {
+                struct job *job = load_relaxed(&victim->slot[i - 1]);
+
+                if (job && cas_acq_rel(&victim->slot[i - 1], &job, NULL)) {
+                        job_move(job, JOB_QUEUED);
+                        queue_push_front(&ws->queue, job);
+                        ws->stats.stolen++;
+                }
+        }
+}
+
+/* Put jobs back that have been taken together with one that runs for long: they are older than those in the queue. */
+static void reclaim_locked(struct lido_workers *ws) REQUIRES(ws->lock)
+{
+        if (ws->batchers == 0 || ++ws->looks % LOOK_EVERY != 0)
+                return;
+        list_for_each(link, &ws->all) {
+                struct lido_worker *victim = list_entry(link, struct lido_worker, link);
+                uint64_t seq = load_relaxed(&victim->seq);
+
+                if (victim->batched && victim->batch_seq == seq)
+                        put_back_locked(ws, victim);
+                victim->batch_seq = seq;
         }
 }
 
@@ -251,6 +284,7 @@ static struct job *take_locked(struct lido_workers *ws, struct lido_worker *w, s
         if (job || w->is_lent)
                 goto watch;
         if (!lend_to_waiter_locked(ws, w, after) && ws->threads - ws->blocked <= ws->max) {
+                reclaim_locked(ws);
                 job = take_queued_locked(ws, after);
                 if (job) {
                         take_several_locked(ws, w);
@@ -294,9 +328,9 @@ static bool must_end_locked(struct lido_workers *ws, struct lido_worker *w) REQU
         return ws->is_ending || ws->threads - ws->blocked > ws->max || (has_expired && ws->threads > ws->options.min);
 }
 
-/* Look at the queue for a moment before going to sleep: a sleeper costs its waker more than the moment. One worker at a time,
- * and not one that has looked in vain for long. Returns: true when the worker is to look once more before it sleeps, for
- * while it lingered nobody was woken, neither for the queue nor for what others have taken. */
+/* Look at the queue for a moment before going to sleep: a sleeper costs its waker more than the moment. One worker
+ * at a time, and not one that has looked in vain for long. Returns: true when the worker is to look once more
+ * before it sleeps, for while it lingered nobody was woken, neither for the queue nor for what others have taken. */
 static bool linger(struct lido_workers *ws, struct lido_worker *w) REQUIRES(ws->lock) NO_THREAD_SAFETY
 {
         uint64_t end;
@@ -325,7 +359,8 @@ static bool linger(struct lido_workers *ws, struct lido_worker *w) REQUIRES(ws->
 }
 
 /* Sleep until chosen. A thread beyond min gives up when its idle timeout has passed. */
-static void park_locked(struct lido_workers *ws, struct lido_worker *w, struct after *after) REQUIRES(ws->lock) NO_THREAD_SAFETY
+static void park_locked(struct lido_workers *ws, struct lido_worker *w, struct after *after) REQUIRES(ws->lock)
+        NO_THREAD_SAFETY
 {
         uint64_t deadline = CLOCK_NEVER;
 

@@ -131,6 +131,23 @@ START_TEST(a_stuck_job_is_reported_once_with_its_site_and_again_when_it_returns)
 }
 END_TEST
 
+START_TEST(a_stuck_thread_that_ends_with_its_job_is_reported_as_free)
+{
+        struct lido_workers_options options = watching(10);
+        struct gate gate = GATE_INIT;
+        struct held held = held_by(&gate);
+        struct lido_workers *ws;
+
+        ws = must_open(options);
+        must_submit(ws, &held);
+        gate_await(&gate, 1);
+        await(count_of(LIDO_WORKER_EVENT_STUCK) == 1);
+        gate_open(&gate);
+        must_shut_down(ws);
+        ck_assert_int_eq(count_of(LIDO_WORKER_EVENT_UNSTUCK), 1);
+}
+END_TEST
+
 START_TEST(many_quick_jobs_are_not_taken_for_one_long_one)
 {
         struct lido_workers *ws = must_open(watching(20));
@@ -193,6 +210,7 @@ int main(void)
                                                   a_delayed_job_can_be_cancelled_and_submitted_at_once,
                                                   drain_does_not_wait_for_what_is_not_due_and_close_drops_it,
                                                   a_stuck_job_is_reported_once_with_its_site_and_again_when_it_returns,
+                                                  a_stuck_thread_that_ends_with_its_job_is_reported_as_free,
                                                   many_quick_jobs_are_not_taken_for_one_long_one,
                                                   a_watched_executor_that_is_idle_makes_no_wake_ups,
                                                   on_request_a_stuck_job_says_where_it_is,

@@ -1,5 +1,5 @@
-/* The storm: threads that submit, cancel, delay, group, borrow and resize at random, while invariants are checked. Every job
- * accepted must end exactly once: run and told, told without being run, or cancelled.
+/* The storm: threads that submit, cancel, delay, group, borrow and resize at random, while invariants are checked.
+ * Every job accepted must end exactly once: run and told, told without being run, or cancelled.
  *
  * LIDO_STORM_SEED repeats a storm (as far as the scheduler lets it), LIDO_STORM_MS makes it longer.
  */

@@ -1,8 +1,9 @@
-/* Workers: how many there are, who is woken, what is taken over, how they end. The lives of executors are in executor.c. */
+/* Workers: how many there are, who is woken, what is taken over, how they end. The lives of executors are in
+ * executor.c. */
 #include "worker/support.h"
 
 #include <signal.h>
-#include <sys/resource.h>
+#include <stdio.h>
 #include <unistd.h>
 
 START_TEST(threads_grow_only_while_all_are_busy_and_then_jobs_queue)
@@ -93,6 +94,61 @@ START_TEST(no_job_waits_behind_a_long_one_while_somebody_is_idle)
 }
 END_TEST
 
+/* A job that keeps the queue from ever falling empty. */
+struct endless {
+        struct lido_job job;
+        _Atomic bool *is_over;
+        _Atomic long *runs;
+};
+
+static void go_on(struct lido_job *job)
+{
+        struct endless *endless = (struct endless *)(void *)job;
+
+        atomic_fetch_add(endless->runs, 1);
+        if (!atomic_load(endless->is_over))
+                lido_submit(lido_workers_self(), job);
+}
+
+START_TEST(no_job_waits_behind_a_long_one_although_nobody_is_ever_idle)
+{
+        struct gate gate = GATE_INIT, start = GATE_INIT;
+        struct lido_workers *ws = workers_of(2, 2);
+        struct held first[2], long_one = held_by(&gate), many[20];
+        struct endless endless[64];
+        _Atomic bool is_over = false;
+        _Atomic long runs = 0;
+
+        /* given: a long job is taken together with others, and behind it is a queue without end */
+        for (int i = 0; i < 2; i++) {
+                first[i] = held_by(&start);
+                must_submit(ws, &first[i]);
+        }
+        gate_await(&start, 2);
+        must_submit(ws, &long_one);
+        for (int i = 0; i < 20; i++) {
+                many[i] = held_by(NULL);
+                must_submit(ws, &many[i]);
+        }
+        for (int i = 0; i < 64; i++) {
+                endless[i] = (struct endless){ { .run = go_on }, &is_over, &runs };
+                ck_assert_int_eq(lido_submit(ws, &endless[i].job), LIDO_OK);
+        }
+        /* when */
+        gate_open(&start);
+        gate_await(&gate, 1);
+        /* then */
+        for (int i = 0; i < 20; i++)
+                await(atomic_load(&many[i].dones) == 1);
+        ck_assert_int_eq(atomic_load(&long_one.dones), 0);
+        ck_assert_int_gt(atomic_load(&runs), 0);
+        atomic_store(&is_over, true);
+        gate_open(&gate);
+        must_drain(ws);
+        must_shut_down(ws);
+}
+END_TEST
+
 START_TEST(threads_beyond_min_end_when_idle_and_those_of_min_stay)
 {
         struct gate gate = GATE_INIT;
@@ -118,16 +174,47 @@ START_TEST(threads_beyond_min_end_when_idle_and_those_of_min_stay)
 }
 END_TEST
 
+/* How often the workers have gone to sleep and come back, as the kernel counts it. */
+static long sleeps_of_workers(struct lido_workers *ws)
+{
+        uint32_t ids[8], count = 0;
+        long sleeps = 0;
+
+        lock_take(&ws->lock);
+        list_for_each(link, &ws->all)
+                ids[count++] = list_entry(link, struct lido_worker, link)->thread_id;
+        lock_give(&ws->lock);
+        for (uint32_t i = 0; i < count; i++) {
+                char line[128];
+                long number;
+                FILE *file;
+
+                snprintf(line, sizeof line, "/proc/self/task/%u/status", ids[i]);
+                file = fopen(line, "r");
+                ck_assert_ptr_nonnull(file);
+                while (fgets(line, sizeof line, file))
+                        if (sscanf(line, "voluntary_ctxt_switches: %ld", &number) == 1)
+                                sleeps += number;
+                fclose(file);
+        }
+        return sleeps;
+}
+
 START_TEST(idle_threads_make_no_wake_ups)
 {
         struct lido_workers *ws = workers_of(4, 4);
-        struct rusage before, after;
+        struct held held = held_by(NULL);
+        long before;
 
         await(stats_of(ws).idle == 4);
-        getrusage(RUSAGE_SELF, &before);
+        usleep(20000); /* until those that are idle by the lock are so by the kernel, too */
+        before = sleeps_of_workers(ws);
         usleep(200000); /* the claim is about what happens while nothing happens */
-        getrusage(RUSAGE_SELF, &after);
-        ck_assert_int_le(after.ru_nvcsw - before.ru_nvcsw, 2); /* this thread's own */
+        ck_assert_int_eq(sleeps_of_workers(ws), before);
+        must_submit(ws, &held);
+        await(atomic_load(&held.dones) == 1);
+        await(stats_of(ws).idle == 4);
+        await(sleeps_of_workers(ws) > before); /* so a wake-up would have been counted */
         must_shut_down(ws);
 }
 END_TEST
@@ -426,6 +513,7 @@ int main(void)
                                                    an_idle_thread_is_used_before_one_is_started,
                                                    a_burst_of_blocking_jobs_gets_a_thread_each,
                                                    no_job_waits_behind_a_long_one_while_somebody_is_idle,
+                                                   no_job_waits_behind_a_long_one_although_nobody_is_ever_idle,
                                                    threads_beyond_min_end_when_idle_and_those_of_min_stay,
                                                    idle_threads_make_no_wake_ups,
                                                    hooks_run_once_on_each_thread,

@@ -1,4 +1,5 @@
-/* Jobs that wait for an object of a pool: queued with their lease, told why there is none, cancelled at any moment. */
+/* Jobs that wait for an object of a pool: queued with their lease, told why there is none, cancelled at any
+ * moment. */
 #include "worker/support.h"
 
 #include "lido/service.h"

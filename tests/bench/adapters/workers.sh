@@ -5,6 +5,7 @@
 # LIDO    flags that find lido's headers and library; default: the sources of this tree, compiled with -O2
 # OUT     where the programs go (default: a new folder, removed at the end)
 # REPS    repetitions, interleaved (5)
+# BEST    1: the least of each figure in place of the median, on a machine that others disturb
 # Prints the median of each figure, and in brackets lido's figure over it: below 1 lido is better, all figures being costs. Engines: LIDO (always), COND, UV, PROTO, GLIB, APR,
 # THPOOL, ASIO, TBB as far as their packages are installed.
 set -eu
@@ -34,7 +35,7 @@ build() {
 	case $1 in
 	LIDO*)
 		# shellcheck disable=SC2086 # flags are words
-		gcc $flags $lido ${LIDO_DEFINES:-} -DE_LIDO "$work/src/wb.c" ${LIDO_LIBS:-"$root"/lib/worker/*.c "$root"/lib/base/*.c $(ls "$root"/lib/keeper/loop.c 2>/dev/null)} ${LIDO_EXTRA:-} -o "$work/wb-$1" $(pkg-config --libs libuv) -lm ;;
+		gcc $flags $lido ${LIDO_DEFINES:-} -DE_LIDO "$work/src/wb.c" ${LIDO_LIBS:-"$root"/lib/worker/*.c "$root"/lib/base/*.c $(ls "$root"/lib/keeper/loop.c)} ${LIDO_EXTRA:-} -o "$work/wb-$1" $(pkg-config --libs libuv) -lm ;;
 	GLIB) gcc $flags -DE_GLIB "$work/src/wb.c" -o "$work/wb-$1" $(pkg-config --cflags --libs glib-2.0 libuv) -lm ;;
 	APR) gcc $flags -DE_APR "$work/src/wb.c" -o "$work/wb-$1" $(pkg-config --cflags --libs apr-util-1 apr-1 libuv) -lm ;;
 	THPOOL)
@@ -56,7 +57,7 @@ while [ "$rep" -lt "${REPS:-5}" ]; do
 	done
 	rep=$((rep + 1))
 done
-sort -t "$(printf '\t')" -k2,5 -k6,6g "$work/raw.tsv" | awk -F '\t' '
+sort -t "$(printf '\t')" -k2,5 -k6,6g "$work/raw.tsv" | awk -F '\t' -v best="${BEST:-0}" '
 function slot(key, who) { return key SUBSEP who }
 {
 	key = $3 " " $4 " " $5
@@ -66,7 +67,7 @@ function slot(key, who) { return key SUBSEP who }
 	n = ++count[at]
 	value[at SUBSEP n] = $6
 }
-function median(key, who,    at, n) { at = slot(key, who); n = count[at]; return n ? value[at SUBSEP int((n + 1) / 2)] : "" }
+function median(key, who,    at, n) { at = slot(key, who); n = count[at]; return n ? value[at SUBSEP (best ? 1 : int((n + 1) / 2))] : "" }
 END {
 	for (k = 1; k <= keys; k++) {
 		ours = median(order[k], "lido")
