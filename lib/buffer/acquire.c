@@ -185,7 +185,7 @@ int acquire_entry(struct lido_buffer_pool *pool, uint32_t class_index, size_t by
 
 void *acquire_finish(struct lido_buffer_pool *pool, const struct entry *entry, size_t bytes, const char *site)
 {
-        store_relaxed(entry->state, STATE_LENT);
+        store_relaxed(entry->state, pool->checks ? STATE_LENT_CHECKED : STATE_LENT);
         if (unlikely(pool->checks))
                 debug_lend(pool, entry, bytes, site);
         return entry->buffer;
@@ -245,47 +245,52 @@ static inline bool is_plain(const struct lido_buffer_pool *pool, size_t bytes)
         return likely(bytes - 1 < pool->plain);
 }
 
-/* Another pool's cache was used last. */
-static __attribute__((noinline)) struct lido_buffer_cache *enter_other(const struct lido_buffer_pool *pool)
+/* The cache that the thread used last is not this pool's, or shut: enter the right one, if it is open. */
+static struct lido_buffer_cache *enter_other(const struct lido_buffer_pool *pool)
 {
         struct lido_buffer_cache *cache = cache_slots[pool->slot];
 
-        if (!cache || !cache_enter(cache, pool))
+        if (!cache || pool->checks || !cache_enter(cache, pool))
                 return NULL;
         return cache_last = cache;
 }
 
-/* Enter the thread's cache for a pool, the one used last before all others. Returns: NULL when none is open. */
-static inline always_inline struct lido_buffer_cache *enter_own(const struct lido_buffer_pool *pool)
+/* All that is not hot ends in a tail call, so that the hot path needs no stack frame. */
+static __attribute__((noinline)) int acquire_other(struct lido_buffer_pool *pool, size_t bytes, void **ret_buffer,
+                                                   const char *site, int64_t timeout_ms)
 {
-        struct lido_buffer_cache *cache = cache_last;
+        struct lido_buffer_cache *cache = is_plain(pool, bytes) ? enter_other(pool) : NULL;
 
-        return likely(cache_enter(cache, pool)) ? cache : enter_other(pool);
-}
-
-static inline always_inline bool acquire_plain(struct lido_buffer_pool *pool, size_t bytes, void **ret_buffer)
-{
-        struct lido_buffer_cache *cache;
-
-        if (unlikely(!is_plain(pool, bytes)))
-                return false;
-        cache = enter_own(pool);
-        return likely(cache != NULL) && likely(acquire_hot(pool, cache, bytes, ret_buffer));
+        if (cache && acquire_hot(pool, cache, bytes, ret_buffer))
+                return LIDO_OK;
+        return acquire_slow(pool, bytes, ret_buffer, site, timeout_ms);
 }
 
 buffer_hot int lido_buffer_try_acquire_at(struct lido_buffer_pool *pool, size_t bytes, void **ret_buffer,
                                           const char *site)
 {
-        if (likely(acquire_plain(pool, bytes, ret_buffer)))
-                return LIDO_OK;
-        return acquire_slow(pool, bytes, ret_buffer, site, 0);
+        struct lido_buffer_cache *cache = cache_last;
+
+        if (unlikely(!is_plain(pool, bytes)))
+                return acquire_slow(pool, bytes, ret_buffer, site, 0);
+        if (unlikely(!cache_enter(cache, pool)))
+                return acquire_other(pool, bytes, ret_buffer, site, 0);
+        if (unlikely(!acquire_hot(pool, cache, bytes, ret_buffer)))
+                return acquire_slow(pool, bytes, ret_buffer, site, 0);
+        return LIDO_OK;
 }
 
 buffer_hot int lido_buffer_acquire_at(struct lido_buffer_pool *pool, size_t bytes, void **ret_buffer, const char *site)
 {
-        if (likely(acquire_plain(pool, bytes, ret_buffer)))
-                return LIDO_OK;
-        return acquire_slow(pool, bytes, ret_buffer, site, pool->options.acquire_timeout_ms);
+        struct lido_buffer_cache *cache = cache_last;
+
+        if (unlikely(!is_plain(pool, bytes)))
+                return acquire_slow(pool, bytes, ret_buffer, site, pool->options.acquire_timeout_ms);
+        if (unlikely(!cache_enter(cache, pool)))
+                return acquire_other(pool, bytes, ret_buffer, site, pool->options.acquire_timeout_ms);
+        if (unlikely(!acquire_hot(pool, cache, bytes, ret_buffer)))
+                return acquire_slow(pool, bytes, ret_buffer, site, pool->options.acquire_timeout_ms);
+        return LIDO_OK;
 }
 
 int lido_buffer_timed_acquire(struct lido_buffer_pool *pool, size_t bytes, int64_t timeout_ms, void **ret_buffer)
@@ -294,9 +299,7 @@ int lido_buffer_timed_acquire(struct lido_buffer_pool *pool, size_t bytes, int64
                 return LIDO_EINVAL;
         if (timeout_ms == LIDO_TIMEOUT_DEFAULT)
                 timeout_ms = pool->options.acquire_timeout_ms;
-        if (likely(acquire_plain(pool, bytes, ret_buffer)))
-                return LIDO_OK;
-        return acquire_slow(pool, bytes, ret_buffer, "?", timeout_ms);
+        return acquire_other(pool, bytes, ret_buffer, "?", timeout_ms);
 }
 
 int lido_buffer_cache_acquire(struct lido_buffer_cache *cache, size_t bytes, void **ret_buffer)
@@ -408,7 +411,7 @@ void release_batch(struct span *span, const struct entry *entries, uint32_t coun
         pool_unref(pool);
 }
 
-/* Who releases what is not lent. Nothing has been changed. */
+/* Who releases what is not lent. Nothing has been changed. `span` may be NULL. */
 static buffer_cold int misuse(struct span *span, const void *buffer, const char *site)
 {
         int code = !buffer ? LIDO_EINVAL : span && span_state(span, buffer) ? LIDO_EDOUBLE : LIDO_EFOREIGN;
@@ -423,12 +426,12 @@ static buffer_cold int misuse(struct span *span, const void *buffer, const char 
         return code;
 }
 
-/* Pools that check more, and pointers into the middle of something. The buffer is the releaser's alone between the compare-and-swap
- * and the push. */
+/* The state is not LENT. Pools that check more lend otherwise: there the buffer is the releaser's alone between the compare-and-swap and
+ * the push. */
 static buffer_cold int release_checked(struct span *span, struct lido_buffer_cache *cache, void *buffer, const char *site)
 {
         state_byte *state = span_state(span, buffer);
-        uint8_t seen = STATE_LENT;
+        uint8_t seen = STATE_LENT_CHECKED;
 
         if (!state)
                 return misuse(span, buffer, site);
@@ -475,24 +478,34 @@ static inline always_inline bool release_hot(struct span *span, struct lido_buff
         return true;
 }
 
+static __attribute__((noinline)) int release_other(struct span *span, void *buffer, state_byte *state)
+{
+        struct lido_buffer_cache *cache = enter_other(span->pool);
+
+        if (cache && release_hot(span, cache, buffer, state))
+                return LIDO_OK;
+        return release_slow(span, NULL, buffer, state);
+}
+
 buffer_hot int lido_buffer_release_at(void *buffer, const char *site)
 {
+        struct lido_buffer_cache *cache = cache_last;
         struct span *span = span_of(buffer);
-        struct lido_buffer_cache *cache;
         uint8_t seen = STATE_LENT;
         uint64_t i;
 
         if (unlikely(!span))
                 return misuse(span, buffer, site);
         i = span_index(span, buffer);
-        if (unlikely(i >= span->plain))
-                return release_checked(span, NULL, buffer, site);
-        if (unlikely(!cas_acq_rel(&span->state[i], &seen, STATE_CACHED)))
+        if (unlikely(i == UINT64_MAX))
                 return misuse(span, buffer, site);
-        cache = enter_own(span->pool);
-        if (likely(cache != NULL) && likely(release_hot(span, cache, buffer, &span->state[i])))
-                return LIDO_OK;
-        return release_slow(span, NULL, buffer, &span->state[i]);
+        if (unlikely(!cas_acq_rel(&span->state[i], &seen, STATE_CACHED)))
+                return release_checked(span, NULL, buffer, site);
+        if (unlikely(!cache_enter(cache, span->pool)))
+                return release_other(span, buffer, &span->state[i]);
+        if (unlikely(!release_hot(span, cache, buffer, &span->state[i])))
+                return release_slow(span, NULL, buffer, &span->state[i]);
+        return LIDO_OK;
 }
 
 int lido_buffer_cache_release(struct lido_buffer_cache *cache, void *buffer)
@@ -507,13 +520,13 @@ int lido_buffer_cache_release(struct lido_buffer_cache *cache, void *buffer)
         if (!span)
                 return misuse(span, buffer, "cache handle");
         pool = load_relaxed(&cache->pool);
-        i = span_index(span, buffer);
         if (span->pool != pool)
                 return lido_buffer_release_at(buffer, "cache handle");
-        if (i >= span->plain)
-                return release_checked(span, cache, buffer, "cache handle");
-        if (!cas_acq_rel(&span->state[i], &seen, STATE_CACHED))
+        i = span_index(span, buffer);
+        if (i == UINT64_MAX)
                 return misuse(span, buffer, "cache handle");
+        if (!cas_acq_rel(&span->state[i], &seen, STATE_CACHED))
+                return release_checked(span, cache, buffer, "cache handle");
         if (cache_enter(cache, pool) && release_hot(span, cache, buffer, &span->state[i]))
                 return LIDO_OK;
         return release_slow(span, cache, buffer, &span->state[i]);
@@ -527,7 +540,7 @@ static struct span *lent_span(const void *buffer)
         state_byte *state = span ? span_state(span, buffer) : NULL;
         uint8_t seen = state ? load_relaxed(state) : STATE_NONE;
 
-        return seen == STATE_LENT || seen == STATE_LENT_TRACED ? span : NULL;
+        return seen == STATE_LENT || seen == STATE_LENT_CHECKED || seen == STATE_LENT_TRACED ? span : NULL;
 }
 
 size_t lido_buffer_bytes(const void *buffer)

@@ -124,7 +124,7 @@ static bool run_enter(struct run *run, const void *buffer)
                 return false;
         run->base = span->base;
         run->bytes = span->bytes;
-        run->extent = span->plain * span->bytes;
+        run->extent = span->pool->checks ? 0 : span->count * span->bytes;
         run->reciprocal = span->reciprocal;
         run->state = span->state;
         return true;

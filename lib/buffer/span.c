@@ -63,10 +63,10 @@ static struct span *cut_locked(size_t bytes) REQUIRES(map_lock)
         return span;
 }
 
-/* A span struct with room for `count` states, of which only what a reader without a lock may see is defined: NONE. */
-static struct span *struct_new(uint32_t count)
+/* A span struct with room for so many states. */
+static struct span *struct_new(uint32_t states)
 {
-        uint32_t bucket = bucket_of(sizeof(struct span) + count + 1);
+        uint32_t bucket = bucket_of(sizeof(struct span) + states);
         size_t bytes = (size_t)1 << (BUCKET_LEAST_LOG + bucket);
         struct span *span;
         char *fresh = NULL;
@@ -171,15 +171,15 @@ static void uncharge(struct lido_buffer_pool *pool, uint32_t count, size_t bytes
 
 static struct span *set_up(struct lido_buffer_pool *pool, uint32_t class_index, size_t bytes, uint32_t count)
 {
-        struct span *span = struct_new(count);
+        uint32_t states = count + (uint32_t)(PAGE_BYTES / bytes) + 1;
+        struct span *span = struct_new(states);
 
         if (!span)
                 return NULL;
         span->bytes = bytes;
         span->count = count;
-        span->reciprocal = count == 1 ? 1 : (uint32_t)((UINT64_C(1) << 32) / bytes + 1);
+        span->reciprocal = count == 1 ? 0 : (uint32_t)((UINT64_C(1) << 32) / bytes + 1);
         span->pool = pool;
-        span->plain = pool->checks ? 0 : count;
         span->flags = 0;
         span->class_index = (uint8_t)class_index;
         span->rack = RACK_OFFSET(class_index == CLASS_HUGE ? pool->class_count : class_index);
@@ -193,7 +193,8 @@ static struct span *set_up(struct lido_buffer_pool *pool, uint32_t class_index, 
         span->detached = 0;
         for (uint32_t i = 0; i < count; i++)
                 store_relaxed(&span->state[i], STATE_CLEAN);
-        store_relaxed(&span->state[count], STATE_NONE);
+        for (uint32_t i = count; i < states; i++)
+                store_relaxed(&span->state[i], STATE_NONE);
         return span;
 }
 

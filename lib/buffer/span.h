@@ -17,19 +17,22 @@ struct map_leaf {
 };
 extern _Atomic(struct map_leaf *) span_map[MAP_LEAF] __attribute__((visibility("hidden")));
 
-/* The span that has this address on one of its pages; NULL when none. Any pointer may be asked about: one outside the 48 bits may
- * find a span that it does not belong to, but no place in it. Hot. */
+/* The span that has this address on one of its pages; NULL when none. Any pointer may be asked about. Hot. */
 static inline struct span *span_of(const void *pointer)
 {
         uintptr_t a = (uintptr_t)pointer;
-        struct map_leaf *leaf = load_acquire(&span_map[a << 16 >> (28 + MAP_BITS)]);
+        struct map_leaf *leaf;
 
+        if (unlikely(a >> (12 + MAP_BITS) >= MAP_LEAF))
+                return NULL;
+        leaf = load_acquire(&span_map[a >> (12 + MAP_BITS)]);
         if (unlikely(!leaf))
                 return NULL;
         return load_acquire(&leaf->span[(a >> 12) & (MAP_LEAF - 1)]);
 }
 
-/* Which buffer of the span begins at this address; a number of count or more when none does. Hot. */
+/* Which buffer of the span begins at this address on its pages; UINT64_MAX when none does. It may be one or some beyond count, in the rest
+ * of the last page, where every state is NONE. Hot. */
 static inline uint64_t span_index(const struct span *span, const void *pointer)
 {
         uintptr_t off = (uintptr_t)pointer - span->base;

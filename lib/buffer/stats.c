@@ -12,7 +12,7 @@ static void add_span(struct lido_buffer_stats *s, const struct span *span)
         for (uint32_t i = 0; i < span->count; i++) {
                 uint8_t state = load_relaxed(&span->state[i]);
 
-                lent += state == STATE_LENT || state == STATE_LENT_TRACED;
+                lent += state == STATE_LENT || state == STATE_LENT_CHECKED || state == STATE_LENT_TRACED;
                 cached += state == STATE_CACHED || state == STATE_RAW;
                 clean += state == STATE_CLEAN;
         }

@@ -12,7 +12,8 @@
  *      CLEAN ----> CACHED   span_carve (class lock)         free in its span, no memory behind it, not constructed
  *      KEPT -----> CACHED   span_carve (class lock)         free in its span, warm
  *      CLEAN ----> RAW      span_carve, when the pool constructs; RAW -> CACHED by whoever carved, RAW -> CLEAN if that fails
- *      CACHED ---> LENT     the one who has its entry (acquire), or LENT_TRACED when its acquire was sampled
+ *      CACHED ---> LENT     the one who has its entry (acquire); in a pool that checks more LENT_CHECKED, or LENT_TRACED when
+ *                           the acquire was sampled: so the hot release, which knows LENT alone, need not ask about checks
  *      LENT -----> CACHED   release: exactly one compare-and-swap wins; the winner alone makes an entry of it
  *      CACHED ---> KEPT     span_give_back (class lock)
  *      KEPT -----> CLEAN    span_purge, on a span that is out of the lists
@@ -54,6 +55,7 @@ enum buffer_state {
         STATE_RAW,
         STATE_CACHED,
         STATE_LENT,
+        STATE_LENT_CHECKED,
         STATE_LENT_TRACED,
 };
 
@@ -70,8 +72,7 @@ struct span {
         /* read by every release; set in span_new, then constant */
         uintptr_t base;
         size_t bytes;        /* of a buffer */
-        uint32_t reciprocal; /* 2^32 / bytes, rounded up; 1 for a single buffer */
-        uint32_t plain;      /* count; 0: pool->checks ask for more than an entry on release */
+        uint32_t reciprocal; /* 2^32 / bytes, rounded up; 0 for a single buffer */
         struct lido_buffer_pool *pool;
         size_t rack;     /* its offset in a cache */
         uint32_t count;   /* of buffers */
