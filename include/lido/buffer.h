@@ -104,7 +104,7 @@ struct lido_buffer_options {
 
         struct lido_loop *loop; /* where the decay runs; it must stay open until the pool is drained or freed.
                                  * Default: none, the embedder calls lido_buffer_pool_upkeep */
-        struct lido_service *service; /* or on the loop of a service, which must outlive the pool */
+        struct lido_service *service; /* reserved: LIDO_ENOTSUP unless NULL */
         const struct lido_buffer_source *source; /* copied; default lido_buffer_source_mmap */
 
         /* Buffers that keep a constructed state from one borrower to the next; only with buffer_bytes. construct runs
@@ -128,7 +128,7 @@ struct lido_buffer_options {
 
 /* Open a pool. NULL options are the defaults.
  * Threads: any. Blocks: no. Owns: the pool is the caller's, to be given to lido_buffer_pool_free.
- * Returns: LIDO_OK; LIDO_EINVAL for an option out of range or options that exclude each other; LIDO_E2NEW;
+ * Returns: LIDO_OK; LIDO_EINVAL for an option out of range or options that exclude each other; LIDO_E2NEW; LIDO_ENOTSUP;
  * LIDO_ENOMEM, also when the reserve cannot be had; LIDO_EFACTORY when construct refused the reserve. */
 LIDO_API int lido_buffer_pool_open(struct lido_buffer_pool **ret_pool, const struct lido_buffer_options *options);
 
@@ -158,7 +158,7 @@ LIDO_API void lido_buffer_pool_free(struct lido_buffer_pool *pool);
  * Returns: LIDO_OK; LIDO_EINVAL; LIDO_EFORKED. */
 LIDO_API int lido_buffer_pool_trim(struct lido_buffer_pool *pool, size_t *ret_bytes);
 
-/* One step of the decay, for an embedder who gave neither loop nor service: call it every decay_ms / 4.
+/* One step of the decay, for an embedder who gave no loop: call it every decay_ms / 4.
  * Threads: any. Blocks: no, but it makes system calls. Owns: nobody.
  * Returns: 1 when there is more to decay, 0 when nothing is kept any more and calls may pause; LIDO_EINVAL; LIDO_EFORKED. */
 LIDO_API int lido_buffer_pool_upkeep(struct lido_buffer_pool *pool);

@@ -107,6 +107,8 @@ static int validate(const struct lido_buffer_options *o)
                 return LIDO_EINVAL;
         if (o->acquire_timeout_ms < LIDO_NEVER || o->decay_ms < LIDO_NEVER || o->leak_after_ms < LIDO_NEVER)
                 return LIDO_EINVAL;
+        if (o->service)
+                return LIDO_ENOTSUP;
         if (o->source && (!o->source->map || !o->source->unmap))
                 return LIDO_EINVAL;
         return LIDO_OK;
