@@ -1,9 +1,9 @@
-/* The calls that borrowers make. What must be fast stands first, and each of these touches: the pool's first lines (constant), a
- * thread-local pointer, the cache's first line, one rack, its top slot, one state byte. The slow half is out of line.
+/* The calls that borrowers make. What must be fast touches: the pool's first line (constant), a thread-local
+ * pointer, the cache's first line, one rack, its top slot, one state byte. The slow half is out of line.
  *
- * A release first wins the state byte, LENT -> CACHED by compare-and-swap; who loses is told, and has changed nothing. Only the
- * winner makes an entry of the buffer, so no buffer is ever on two racks. That one compare-and-swap is what exactness costs:
- * 2.6 ns of some 6 (lib/buffer/README.md).
+ * A release first wins the state byte, LENT -> CACHED by compare-and-swap; who loses is told, and has changed
+ * nothing. Only the winner makes an entry of the buffer, so no buffer is ever on two racks. Exactness costs that
+ * one compare-and-swap: between nothing and a tenth of a pair, because it overlaps with the look-up.
  */
 #include "buffer/acquire.h"
 
@@ -54,7 +54,8 @@ static int refuse(const struct lido_buffer_pool *pool, uint32_t class_index, siz
         if (bytes == 0 || bytes > SIZE_MAX / 2)
                 return LIDO_EINVAL;
         if (pool->checks & CHECK_GUARD)
-                return (pool->only_bytes && bytes > pool->only_bytes) || guard_bytes_for(pool, bytes) > pool->max_bytes
+                return (pool->only_bytes && bytes > pool->only_bytes) ||
+                                       guard_bytes_for(pool, bytes) > pool->max_bytes
                                ? LIDO_EINVAL
                                : LIDO_OK;
         if (class_index == CLASS_HUGE)
@@ -101,7 +102,8 @@ static uint32_t stock(struct lido_buffer_cache *cache, struct lido_buffer_pool *
 }
 
 /* How many to fetch at once: half a rack, so that neither a taker nor a giver bounces. */
-static uint32_t refill_count(struct lido_buffer_cache *cache, struct lido_buffer_pool *pool, uint32_t class_index)
+static uint32_t refill_count(struct lido_buffer_cache *cache, struct lido_buffer_pool *pool,
+                             uint32_t class_index)
 {
         uint32_t count = 1;
 
@@ -191,9 +193,10 @@ void *acquire_finish(struct lido_buffer_pool *pool, const struct entry *entry, s
         return entry->buffer;
 }
 
-/* timeout_ms: 0 does not wait. (Five parameters, the first four where the caller has them: no register is moved on the hot path.) */
-static buffer_cold int acquire_slow(struct lido_buffer_pool *pool, size_t bytes, void **ret_buffer, const char *site,
-                                    int64_t timeout_ms)
+/* timeout_ms: 0 does not wait. (Five parameters, the first four where the caller has them: no register is
+ * moved on the hot path.) */
+static buffer_cold int acquire_slow(struct lido_buffer_pool *pool, size_t bytes, void **ret_buffer,
+                                    const char *site, int64_t timeout_ms)
 {
         uint32_t class_index;
         struct entry entry;
@@ -213,7 +216,8 @@ static buffer_cold int acquire_slow(struct lido_buffer_pool *pool, size_t bytes,
 
 /* ---- acquire ---- */
 
-/* Hot: measured by tests/bench/adapters/buffers_lido.h. The owner is inside. Returns: false when the rack is empty. */
+/* Hot: measured by tests/bench/adapters/buffers_lido.h. The owner is inside. Returns: false when the rack is
+ * empty. */
 static inline always_inline bool acquire_hot(struct lido_buffer_pool *pool, struct lido_buffer_cache *cache,
                                              size_t bytes, void **ret_buffer)
 {
@@ -256,8 +260,8 @@ static struct lido_buffer_cache *enter_other(const struct lido_buffer_pool *pool
 }
 
 /* All that is not hot ends in a tail call, so that the hot path needs no stack frame. */
-static __attribute__((noinline)) int acquire_other(struct lido_buffer_pool *pool, size_t bytes, void **ret_buffer,
-                                                   const char *site, int64_t timeout_ms)
+static __attribute__((noinline)) int acquire_other(struct lido_buffer_pool *pool, size_t bytes,
+                                                   void **ret_buffer, const char *site, int64_t timeout_ms)
 {
         struct lido_buffer_cache *cache = is_plain(pool, bytes) ? enter_other(pool) : NULL;
 
@@ -280,7 +284,8 @@ buffer_hot int lido_buffer_try_acquire_at(struct lido_buffer_pool *pool, size_t 
         return LIDO_OK;
 }
 
-buffer_hot int lido_buffer_acquire_at(struct lido_buffer_pool *pool, size_t bytes, void **ret_buffer, const char *site)
+buffer_hot int lido_buffer_acquire_at(struct lido_buffer_pool *pool, size_t bytes, void **ret_buffer,
+                                      const char *site)
 {
         struct lido_buffer_cache *cache = cache_last;
 
@@ -293,7 +298,8 @@ buffer_hot int lido_buffer_acquire_at(struct lido_buffer_pool *pool, size_t byte
         return LIDO_OK;
 }
 
-int lido_buffer_timed_acquire(struct lido_buffer_pool *pool, size_t bytes, int64_t timeout_ms, void **ret_buffer)
+int lido_buffer_timed_acquire(struct lido_buffer_pool *pool, size_t bytes, int64_t timeout_ms,
+                              void **ret_buffer)
 {
         if (!pool || timeout_ms < LIDO_TIMEOUT_DEFAULT)
                 return LIDO_EINVAL;
@@ -313,7 +319,8 @@ int lido_buffer_cache_acquire(struct lido_buffer_cache *cache, size_t bytes, voi
                 return LIDO_EINVAL;
         if (is_plain(pool, bytes) && cache_enter(cache, pool) && acquire_hot(pool, cache, bytes, ret_buffer))
                 return LIDO_OK;
-        if (pool->epoch == fork_epoch && load_relaxed(&cache->open) != pool && load_relaxed(&pool->attention) == 0)
+        if (pool->epoch == fork_epoch && load_relaxed(&cache->open) != pool &&
+            load_relaxed(&pool->attention) == 0)
                 cache_reopen(cache, pool);
         class_index = acquire_class(pool, bytes);
         rc = entry_through(pool, cache, class_index, bytes, &entry);
@@ -324,7 +331,8 @@ int lido_buffer_cache_acquire(struct lido_buffer_cache *cache, size_t bytes, voi
 
 /* ---- the slow half of release ---- */
 
-/* The rack is full: its coldest half goes to the depot, so that the next releases and the next acquires have room. */
+/* The rack is full: its coldest half goes to the depot, so that the next releases and the next acquires have
+ * room. */
 static bool push(struct lido_buffer_pool *pool, struct lido_buffer_cache *cache, uint32_t class_index,
                  const struct entry *entry)
 {
@@ -354,7 +362,8 @@ static bool push(struct lido_buffer_pool *pool, struct lido_buffer_cache *cache,
         return true;
 }
 
-/* After something was put down: somebody may have begun to wait, or to close, since it was decided where to. */
+/* After something was put down: somebody may have begun to wait, or to close, since it was decided where to.
+ */
 static void settle_down(struct lido_buffer_pool *pool, uint32_t class_index)
 {
         line_look_again(pool);
@@ -363,11 +372,12 @@ static void settle_down(struct lido_buffer_pool *pool, uint32_t class_index)
         decay_arm(pool);
 }
 
-/* The buffer is CACHED and has no entry yet. The pool may end once its last buffer is down: hold it meanwhile. */
+/* The buffer is CACHED and has no entry yet. The pool may end once its last buffer is down: hold it
+ * meanwhile. */
 static buffer_cold int release_slow(struct span *span, struct lido_buffer_cache *cache, void *buffer,
                                     state_byte *state)
 {
-        const struct entry entry = { buffer, state };
+        const struct entry entry = {buffer, state};
         struct lido_buffer_pool *pool = span->pool;
         uint32_t class_index = span->class_index;
 
@@ -379,7 +389,8 @@ static buffer_cold int release_slow(struct span *span, struct lido_buffer_cache 
         if (pool->checks & CHECK_GUARD) {
                 guard_put(pool, &entry);
         } else {
-                if (load_relaxed(&pool->attention) != 0 || class_index == CLASS_HUGE || (pool->checks & CHECK_RESERVE))
+                if (load_relaxed(&pool->attention) != 0 || class_index == CLASS_HUGE ||
+                    (pool->checks & CHECK_RESERVE))
                         cache = NULL;
                 else if (!cache)
                         cache = cache_get(pool);
@@ -401,7 +412,8 @@ void release_batch(struct span *span, const struct entry *entries, uint32_t coun
         if (pool->epoch != fork_epoch)
                 return;
         add_relaxed(&pool->refs, 1);
-        if (load_relaxed(&pool->attention) == 0 && class_index != CLASS_HUGE && !(pool->checks & CHECK_RESERVE)) {
+        if (load_relaxed(&pool->attention) == 0 && class_index != CLASS_HUGE &&
+            !(pool->checks & CHECK_RESERVE)) {
                 depot_put(pool, class_index, entries, count);
         } else {
                 for (uint32_t i = 0; i < count; i++)
@@ -426,9 +438,10 @@ static buffer_cold int misuse(struct span *span, const void *buffer, const char 
         return code;
 }
 
-/* The state is not LENT. Pools that check more lend otherwise: there the buffer is the releaser's alone between the compare-and-swap and
- * the push. */
-static buffer_cold int release_checked(struct span *span, struct lido_buffer_cache *cache, void *buffer, const char *site)
+/* The state is not LENT. Pools that check more lend otherwise: there the buffer is the releaser's alone
+ * between the compare-and-swap and the push. */
+static buffer_cold int release_checked(struct span *span, struct lido_buffer_cache *cache, void *buffer,
+                                       const char *site)
 {
         state_byte *state = span_state(span, buffer);
         uint8_t seen = STATE_LENT_CHECKED;
@@ -450,9 +463,10 @@ static buffer_cold int release_checked(struct span *span, struct lido_buffer_cac
 
 /* Hot. The owner is inside. Returns: false when the rack is full.
  *
- * What is read of the span is only compared with what the cache was last used for: a branch that is predicted, and not a chain of
- * six loads that the next acquire would wait for (10 ns to 5 ns a pair). The fields are stored one by one, because a struct
- * would be read as a whole right after its halves were written, which no store buffer forwards. */
+ * What is read of the span is only compared with what the cache was last used for: a branch that is
+ * predicted, and not a chain of six loads that the next acquire would wait for (10 ns to 5 ns a pair). The
+ * fields are stored one by one, because a struct would be read as a whole right after its halves were
+ * written, which no store buffer forwards. */
 static inline always_inline bool release_hot(struct span *span, struct lido_buffer_cache *cache, void *buffer,
                                              state_byte *state)
 {

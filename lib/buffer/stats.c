@@ -28,8 +28,7 @@ static void add_span(struct lido_buffer_stats *s, const struct span *span)
 
 static void add_all(struct lido_buffer_stats *s, const struct list *all)
 {
-        list_for_each(it, all)
-                add_span(s, list_entry(it, struct span, member));
+        list_for_each(it, all) add_span(s, list_entry(it, struct span, member));
 }
 
 static void add_counts(struct lido_buffer_pool *pool, struct lido_buffer_stats *s)

@@ -1,4 +1,5 @@
-/* The system refuses: every allocation and mapping of lib/buffer in turn, once and from then on. Needs LIDO_FAULTS. */
+/* The system refuses: every allocation and mapping of lib/buffer in turn, once and from then on. Needs
+ * LIDO_FAULTS. */
 #include "base/fault.h"
 #include "buffer/support.h"
 
@@ -33,7 +34,7 @@ static struct lido_buffer_options options_of(int kind)
 /* All that asks for memory, going on where it is refused. Returns: how many acquires were served. */
 static int use(struct lido_buffer_pool *pool)
 {
-        const size_t sizes[] = { 10, 5000, 8000, 300000, (size_t)3 << 20 };
+        const size_t sizes[] = {10, 5000, 8000, 300000, (size_t)3 << 20};
         struct lido_buffer_cache *cache = NULL;
         void *lent[32], *bulk[16];
         lido_slice slice;
@@ -46,7 +47,8 @@ static int use(struct lido_buffer_pool *pool)
                         if (rc == LIDO_OK)
                                 n++;
                         else
-                                ck_assert_msg(rc == LIDO_ENOMEM || rc == LIDO_EINVAL, "%s", lido_err_name(rc));
+                                ck_assert_msg(rc == LIDO_ENOMEM || rc == LIDO_EINVAL, "%s",
+                                              lido_err_name(rc));
                 }
         served = n;
         if (lido_buffer_acquire_bulk(pool, 100, 16, bulk) == LIDO_OK)
@@ -109,8 +111,9 @@ END_TEST
 
 int main(void)
 {
-        return suite_run("buffer/faults", (const TTest *[]){ whatever_is_refused_once_the_pool_goes_on,
-                                                             whatever_is_refused_from_then_on_nothing_is_lost, NULL });
+        return suite_run("buffer/faults",
+                         (const TTest *[]){whatever_is_refused_once_the_pool_goes_on,
+                                           whatever_is_refused_from_then_on_nothing_is_lost, NULL});
 }
 #else
 int main(void)
