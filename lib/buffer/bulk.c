@@ -126,7 +126,7 @@ static bool run_enter(struct run *run, const void *buffer)
                 return false;
         run->base = span->base;
         run->bytes = span->bytes;
-        run->extent = span->pool->checks ? 0 : span->count * span->bytes;
+        run->extent = span->count * span->bytes;
         run->reciprocal = span->reciprocal;
         run->state = span->state;
         return true;
@@ -211,7 +211,7 @@ int lido_buffer_release_bulk(void *const *buffers, uint32_t count)
                 struct span *span = span_of(buffers[done]);
 
                 n = 0;
-                if (likely(span != NULL)) {
+                if (likely(span && !span->pool->checks)) {
                         struct run run = {.pool = span->pool, .rack = span->rack};
 
                         n = to_rack(cache_slots[span->slot], &run, buffers + done, count - done);
