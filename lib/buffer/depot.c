@@ -38,6 +38,24 @@ static uint32_t construct(struct lido_buffer_pool *pool, uint32_t class_index, s
 
 /* ---- take and put ---- */
 
+/* A trip lasts some 50 ns, falling asleep and being woken 5 us: look for so long before. */
+#define LOOKS 256
+
+static inline void trip_lock(struct buffer_class *class) ACQUIRES(class->lock)
+{
+        for (int i = 0; i < LOOKS && load_relaxed(&class->held); i++)
+                cpu_relax();
+        mutex_lock(&class->lock);
+        store_relaxed(&class->held, 1);
+        class->contended++;
+}
+
+static inline void trip_unlock(struct buffer_class *class) RELEASES(class->lock)
+{
+        store_relaxed(&class->held, 0);
+        mutex_unlock(&class->lock);
+}
+
 static uint32_t pop_locked(struct buffer_class *class, struct entry *entries, uint32_t count)
         REQUIRES(class->lock)
 {
@@ -55,12 +73,11 @@ static uint32_t take(struct buffer_class *class, struct entry *entries, uint32_t
 {
         uint32_t got;
 
-        mutex_lock(&class->lock);
-        class->contended++;
+        trip_lock(class);
         got = pop_locked(class, entries, count);
         if (got < count)
                 got += span_carve_locked(class, entries + got, count - got);
-        mutex_unlock(&class->lock);
+        trip_unlock(class);
         return got;
 }
 
@@ -78,14 +95,13 @@ void depot_put(struct lido_buffer_pool *pool, uint32_t class_index, const struct
         struct buffer_class *class = &pool->classes[class_index];
         uint32_t fit;
 
-        mutex_lock(&class->lock);
-        class->contended++;
+        trip_lock(class);
         fit = count < DEPOT_MAX - class->count ? count : DEPOT_MAX - class->count;
         for (uint32_t i = 0; i < count - fit; i++)
                 span_give_back_locked(class, &entries[i], STATE_KEPT);
         memcpy(&class->entries[class->count], &entries[count - fit], fit * sizeof *entries);
         class->count += fit;
-        mutex_unlock(&class->lock);
+        trip_unlock(class);
 }
 
 /* ---- the ladder ---- */

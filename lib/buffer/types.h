@@ -106,6 +106,7 @@ struct span {
 
 struct buffer_class {
         struct mutex lock;
+        _Atomic uint32_t held; /* a hint: somebody is on a short trip under the lock; see trip_lock */
         size_t bytes;          /* set in open, then constant */
         uint32_t span_count;   /* buffers in a span; constant */
         uint32_t rack_base;    /* entries a cache may always have; constant */
