@@ -44,7 +44,7 @@ static lido_lease gift_of(struct pool_waiter *w)
         lido_lease lease = { NULL, 0 };
 
         ck_assert_int_eq(state_of(w), WAITER_GIVEN);
-        ck_assert(lease_begin(w->pool, w->slot, w->generation, w->had_rested, &want, &lease));
+        ck_assert(lease_begin(w->pool, w->slot, w->generation, w->origin, &want, &lease));
         return lease;
 }
 
