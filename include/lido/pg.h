@@ -109,6 +109,16 @@ LIDO_API PGconn *lido_pg_conn(lido_lease lease);
 #define lido_pg_detach(lease, ret_conn) lido_pg_detach_at(lease, ret_conn, LIDO_HERE)
 LIDO_API int lido_pg_detach_at(lido_lease lease, PGconn **ret_conn, const char *site);
 
+/* Ask the server to cancel what the connection of a lease is doing: the borrower gets an error with SQLSTATE 57014, unless the
+ * statement was done before. The request keeps the connection from being lent until the server has taken it, so that it
+ * can hit no other borrower, however late it is. With libpq before 17 it travels in clear, also beside a TLS session.
+ * Threads: any, beside the borrower; the pool must not be freed meanwhile. Blocks: until the server has taken the request, or for
+ * timeout_ms: the request goes on all the same, so 0 asks and does not wait.
+ * Owns: nobody. Returns: LIDO_OK when the server has taken it; LIDO_EDEADLINE when not yet; LIDO_EFACTORY when it could not be
+ * sent; LIDO_ESTALE when the lease has ended; LIDO_EBUSY while 8 requests are under way; LIDO_EFOREIGN; LIDO_EINVAL;
+ * LIDO_ENOMEM; LIDO_ETHREAD. */
+LIDO_API int lido_pg_cancel(lido_lease lease, int64_t timeout_ms);
+
 /* Say what went wrong: from a result if there is one, else from the connection (both may be NULL). The text is one
  * line; sqlstate is "" when the failure is libpq's own, such as a connection lost.
  * Threads: the one that uses the connection. Blocks: no. Owns: *ret_error is the caller's.

@@ -178,6 +178,8 @@ static int wait_for_result(struct lido_pg_rows *rows)
                         return LIDO_OK;
                 rc = wait_ready(rows, unsent == 1 ? POLLIN | POLLOUT : POLLIN);
                 if (rc == LIDO_EDEADLINE)
+                        lido_pg_cancel(rows->lease, 0); /* so that the server need not go on, nor the pool wait for it */
+                if (rc == LIDO_EDEADLINE)
                         return fail(rows, rc, "the statement was not done by its deadline");
                 if (rc != LIDO_OK || (!work_consume(rows->conn) && PQisBusy(rows->conn)))
                         return fail(rows, LIDO_EFACTORY, PQerrorMessage(rows->conn));
