@@ -183,6 +183,7 @@ int session_new(struct pg_session **ret_session, PGconn *conn, const struct pg_o
         session->conn = conn;
         session->options = options;
         list_init(&session->link);
+        statements_init(&session->statements);
         store_relaxed(&session->users, 1);
         errno = ENOMEM;
         session->line = line_new(PQsocket(conn));
@@ -212,6 +213,7 @@ void session_unref(struct pg_session *session)
 {
         if (sub_acq_rel(&session->users, 1) != 1)
                 return;
+        statements_fini(&session->statements);
         PQfreeCancel(session->cancel);
         line_unref(session->line);
         mem_free(session);
@@ -423,6 +425,13 @@ void session_begin_work(struct pg_session *session)
         session->work.forgives_cancel = load_relaxed(&session->was_cancelled);
 }
 
+void session_forget_plans(struct pg_session *session)
+{
+        if (session->dirt & DIRT_PLANS)
+                statements_forget(&session->statements);
+        session->dirt &= ~(unsigned)DIRT_PLANS;
+}
+
 /* What is known of the session is known anew. Returns: what is wrong with it still, or NULL. */
 static const char *start_afresh(struct pg_session *session)
 {
@@ -430,6 +439,7 @@ static const char *start_afresh(struct pg_session *session)
         session->is_doubtful = session->is_alarming = false;
         store_relaxed(&session->was_cancelled, 0);
         session->last_status = 0;
+        session_forget_plans(session);
         session->dirt = 0;
         if (session->is_lost || PQtransactionStatus(session->conn) != PQTRANS_IDLE)
                 return "the session is not at rest";

@@ -20,6 +20,7 @@
 #include "lido/pool.h"
 #include "pg/options.h"
 #include "pg/reset.h"
+#include "pg/statements.h"
 #include "pg/work.h"
 
 struct pg_line {
@@ -45,6 +46,7 @@ struct pg_session {
         bool is_evicted;    /* owner: an error was judged so */
         bool is_alarming;   /* owner: an error tells that all sessions are to be checked */
         bool is_fat;        /* owner: a row was larger than fat_bytes */
+        struct statements statements; /* owner */
         int last_status;    /* owner: ExecStatusType of the last result seen since the last reset; else 0 */
         char sqlstate[6];   /* owner: with which the server ended it, or "" */
 
@@ -88,6 +90,9 @@ void session_restore(struct pg_session *session);
 /* Has the server another role than the options want (target_session_attrs)? What is known is as old as the last round trip:
  * an idle session is not told of a change. */
 bool session_has_wrong_role(const struct pg_session *session);
+
+/* Take note if prepared statements were dropped. */
+void session_forget_plans(struct pg_session *session);
 
 /* Begin to carry out session->plan with session->work; when that is over, answer the op. The session may be gone then. */
 void session_begin_work(struct pg_session *session);
