@@ -33,11 +33,19 @@ void thread_yield(void);
 /* What lido remembers of the calling thread. Only hints: nothing is to be cleaned up when it ends.
  * Reached in one instruction (initial-exec), also from a shared library; a coroutine's own under the model scheduler. */
 #define THREAD_HINTS 8
+
+/* The slot that this thread had last, of one pool, and the word that it has if nobody has touched it since. */
+struct thread_hint {
+        const void *owner; /* the pool; NULL: no hint */
+        void *slot;
+        uint64_t word;
+};
+
 struct thread_self {
         uint32_t id;               /* the kernel's, 0 before its first use */
         void *in_hook;             /* the pool one of whose hooks runs on this thread; NULL: none */
         void *last_notice;         /* the end of a queue of callbacks that wait for the one that runs; NULL: none runs */
-        void *hint[THREAD_HINTS];  /* the slot it had last, by pool */
+        struct thread_hint hint[THREAD_HINTS];
 };
 
 #ifdef LIDO_SIM

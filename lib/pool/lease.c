@@ -15,6 +15,9 @@
 #include "pool/blame.h"
 #include "pool/op.h"
 
+/* No canary: nothing here has an address, and it would cost as much as the rest. */
+#define HOT __attribute__((hot, no_stack_protector))
+
 /* A hold from which on handing over beats overtaking: waking a thread costs about as much. */
 #define LONG_HOLD_NS (30 * NS_PER_US)
 /* Look again so often before standing in line, when holds are short. */
@@ -35,19 +38,18 @@ static inline void write_down(struct lido_slot *slot, uint64_t generation, const
         ret_lease->generation = generation;
 }
 
-/* hot: measured by tests/bench */
+/* The slot that this thread had last, if it is still as it was left: then it is still this pool's too, for a slot that has
+ * served another pool meanwhile has moved on to other generations. */
 static inline bool claim_hinted(struct lido_pool *pool, struct thread_self *self, const char *site,
                                 lido_lease *ret_lease)
 {
-        struct lido_slot *slot = self->hint[pool->hint_index];
-        uint64_t word;
+        struct thread_hint *hint = &self->hint[pool->hint_index];
+        struct lido_slot *slot = hint->slot;
+        uint64_t word = hint->word;
 
-        if (!slot)
+        if (hint->owner != pool || !slot_claim(slot, &word, word + (SLOT_LEASED - SLOT_IDLE)))
                 return false;
-        word = load_acquire(&slot->word); /* pairs with slot_join: the pool is no older than the word */
-        if ((word & (MARKS | STATE_MASK)) != SLOT_IDLE || load_relaxed(&slot->pool) != pool ||
-            !slot_claim(slot, &word, word + (SLOT_LEASED - SLOT_IDLE)))
-                return false;
+        hint->word = word + GENERATION_ONE; /* what an undisturbed release will leave */
         write_down(slot, word_generation(word), site, NULL, self->id, ret_lease);
         return true;
 }
@@ -106,7 +108,8 @@ bool lease_begin(struct lido_pool *pool, struct lido_slot *slot, uint64_t genera
                 return false;
         }
         slot->quota = want->quota;
-        self->hint[pool->hint_index] = slot;
+        self->hint[pool->hint_index] =
+                (struct thread_hint){ pool, slot, word_make(generation + GENERATION_ONE, SLOT_IDLE) };
         write_down(slot, generation, want->site, want->tag, thread_id(), ret_lease);
         if (pool->factory.flags & LIDO_FACTORY_TIMED)
                 store_relaxed(&slot->acquired_ns, clock_now_ns());
@@ -407,21 +410,27 @@ static int acquire_slow(struct lido_pool *pool, struct want *want, lido_lease *r
         return rc;
 }
 
-int lido_acquire_at(struct lido_pool *pool, int64_t timeout_ms, lido_lease *ret_lease, const char *site)
+static __attribute__((noinline)) int acquire_plainly(struct lido_pool *pool, int64_t timeout_ms, lido_lease *ret_lease,
+                                                     const char *site)
 {
-        struct thread_self *self = thread_self();
         struct want want = { .timeout_ms = timeout_ms, .site = site };
 
-        if (!pool || !ret_lease)
-                return LIDO_EINVAL;
-        if (!(load_relaxed(&pool->gate) & GATE_ACQUIRE) && claim_hinted(pool, self, site, ret_lease))
-                return LIDO_OK;
         return acquire_slow(pool, &want, ret_lease, NULL);
 }
 
-int lido_try_acquire_at(struct lido_pool *pool, lido_lease *ret_lease, const char *site)
+/* hot: measured by tests/bench */
+HOT int lido_acquire_at(struct lido_pool *pool, int64_t timeout_ms, lido_lease *ret_lease, const char *site)
 {
-        struct want want = { .timeout_ms = 0, .site = site };
+        if (!pool || !ret_lease)
+                return LIDO_EINVAL;
+        if (!(load_relaxed(&pool->gate) & GATE_ACQUIRE) && claim_hinted(pool, thread_self(), site, ret_lease))
+                return LIDO_OK;
+        return acquire_plainly(pool, timeout_ms, ret_lease, site);
+}
+
+/* hot: measured by tests/bench */
+HOT int lido_try_acquire_at(struct lido_pool *pool, lido_lease *ret_lease, const char *site)
+{
         uint64_t gate;
 
         if (!pool || !ret_lease)
@@ -431,7 +440,7 @@ int lido_try_acquire_at(struct lido_pool *pool, lido_lease *ret_lease, const cha
                 return LIDO_EEXHAUSTED;
         if (!(gate & GATE_ACQUIRE) && claim_hinted(pool, thread_self(), site, ret_lease))
                 return LIDO_OK;
-        return acquire_slow(pool, &want, ret_lease, NULL);
+        return acquire_plainly(pool, 0, ret_lease, site);
 }
 
 int lido_acquire_with(struct lido_pool *pool, const struct lido_acquire_options *options, lido_lease *ret_lease)
@@ -601,7 +610,7 @@ static void judge(struct lido_pool *pool, struct lido_slot *slot, uint64_t gener
         }
 }
 
-static int release_slow(lido_lease lease, const char *site)
+static __attribute__((noinline)) int release_slow(lido_lease lease, const char *site)
 {
         struct lido_pool *pool;
         uint64_t marks, gate;
@@ -623,22 +632,21 @@ static int release_slow(lido_lease lease, const char *site)
         return marks & MARK_REVOKED ? LIDO_EREVOKED : LIDO_OK;
 }
 
-int lido_release_at(lido_lease lease, const char *site)
+/* hot: measured by tests/bench. The site is written after the lease has ended: were it before, a release that is refused
+ * would overwrite the one that it is to be compared with. */
+HOT int lido_release_at(lido_lease lease, const char *site)
 {
         uint64_t seen = word_make(lease.generation, SLOT_LEASED), gate;
         struct lido_pool *pool;
 
         if (!region_has(lease.slot))
                 return LIDO_EINVAL;
-        if (load_relaxed(&lease.slot->word) != seen)
-                return release_slow(lease, site);
-        pool = load_relaxed(&lease.slot->pool);
+        pool = load_relaxed(&lease.slot->pool); /* one that is gone is still a pool to look at: pool.h */
         if (load_relaxed(&pool->gate) & GATE_RELEASE_SLOW)
                 return release_slow(lease, site);
-        store_relaxed(&lease.slot->released_site, site);
-        forget_holder(lease.slot);
         if (!slot_move(lease.slot, &seen, word_next(seen, SLOT_IDLE)))
                 return release_slow(lease, site);
+        store_relaxed(&lease.slot->released_site, site);
         gate = load_seq_cst(&pool->gate); /* law 2: pairs with waitq_join and mark_exhausted */
         if (__builtin_expect((gate & GATE_NOTICE) != 0, 0))
                 pool_notice_idle(pool, gate);
