@@ -44,7 +44,7 @@ install_missing()
     fi
 
     say "installing: ${missing[*]}"
-    local become=()
+    become=()
     if [ "$(id -u)" -ne 0 ]; then
         if ! command -v sudo >/dev/null || ! { [ -t 0 ] || sudo -n true 2>/dev/null; }; then
             die "these packages are missing, and neither root nor sudo is at hand; as root, run:
@@ -53,30 +53,37 @@ install_missing()
         become=(sudo)
     fi
 
+    local status=0 outer=$cleanup
+    install_log=$(mktemp)
+    cleanup=end_install
     # The postgresql package would start a server of its own; we need its programs alone.
-    local quiet=/etc/postgresql-common/createcluster.d/lido-no-main-cluster.conf
     case " ${missing[*]} " in
     *" postgresql "*)
-        "${become[@]}" mkdir -p "${quiet%/*}"
-        echo 'create_main_cluster = false' | "${become[@]}" tee "$quiet" >/dev/null
+        "${become[@]}" mkdir -p "${no_main_cluster%/*}"
+        echo 'create_main_cluster = false' | "${become[@]}" tee "$no_main_cluster" >/dev/null
         ;;
     esac
 
-    local log status=0
-    log=$(mktemp)
     {
         "${become[@]}" apt-get update -q &&
             "${become[@]}" env DEBIAN_FRONTEND=noninteractive \
                 apt-get install -q -y --no-install-recommends -o Dpkg::Use-Pty=0 "${missing[@]}"
-    } </dev/null 2>&1 | tee "$log" | grep --line-buffered -E '^(Get:|Setting up|E:|Err)' >&2 || true
+    } </dev/null 2>&1 | tee "$install_log" | {
+        grep --line-buffered -E '^(Get:|Setting up|E:|Err)' >&2 || true
+    }
     status=${PIPESTATUS[0]}
-    "${become[@]}" rm -f "$quiet"
-    if [ "$status" -ne 0 ]; then
-        cat "$log" >&2
-        rm -f "$log"
-        die "apt-get failed (above is what it said)"
-    fi
-    rm -f "$log"
+    [ "$status" -eq 0 ] || cat "$install_log" >&2
+    end_install
+    cleanup=$outer
+    [ "$status" -eq 0 ] || die "apt-get failed (above is what it said)"
+}
+
+no_main_cluster=/etc/postgresql-common/createcluster.d/lido-no-main-cluster.conf
+
+end_install()
+{
+    rm -f "$install_log"
+    [ ! -e "$no_main_cluster" ] || "${become[@]}" rm -f "$no_main_cluster"
 }
 
 # ---- leaving --------------------------------------------------------------------------------------------------
