@@ -1,7 +1,8 @@
 /* The strategies: who goes on at a point, whether time does, and which of several values a read returns.
  *
- * The usual choice is: the current coroutine goes on, or the next one in turn if it cannot; time stands as long as
- * anybody can go on; a read returns the newest value. A run is therefore the list of its unusual choices.
+ * The usual choice is: the current coroutine goes on, or the next one in turn if it cannot; time stands as
+ * long as anybody can go on; a read returns the newest value. A run is therefore the list of its unusual
+ * choices.
  */
 #include <string.h>
 
@@ -22,7 +23,8 @@ static struct {
         uint8_t used[SIM_CHOICES];
 } choice;
 
-/* ---- exhaustive: a stack of decisions -------------------------------------------------------------------- */
+/* ---- exhaustive: a stack of decisions --------------------------------------------------------------------
+ */
 
 struct decision {
         uint32_t left; /* alternatives not tried yet, a bit each */
@@ -87,7 +89,8 @@ static int who_exhaustive(int usual, uint32_t ready, bool clock)
         return who;
 }
 
-/* ---- replay ---------------------------------------------------------------------------------------------- */
+/* ---- replay ----------------------------------------------------------------------------------------------
+ */
 
 static int taken_in_list(enum sim_choice_kind kind)
 {
@@ -97,7 +100,8 @@ static int taken_in_list(enum sim_choice_kind kind)
         for (uint32_t i = 0; i < list->count; i++) {
                 const struct sim_choice *c = &list->list[i];
 
-                if (!choice.used[i] && c->coroutine == sched.current && c->point == point && c->kind == kind) {
+                if (!choice.used[i] && c->coroutine == sched.current && c->point == point &&
+                    c->kind == kind) {
                         choice.used[i] = 1;
                         return c->taken;
                 }
@@ -123,13 +127,15 @@ static int64_t quantum_replayed(int who)
         for (uint32_t i = 0; i < list->count; i++) {
                 const struct sim_choice *c = &list->list[i];
 
-                if (c->coroutine == who && c->kind == SIM_WHO && c->point > point && c->point - point < quantum)
+                if (c->coroutine == who && c->kind == SIM_WHO && c->point > point &&
+                    c->point - point < quantum)
                         quantum = c->point - point;
         }
         return quantum;
 }
 
-/* ---- random and PCT -------------------------------------------------------------------------------------- */
+/* ---- random and PCT --------------------------------------------------------------------------------------
+ */
 
 static unsigned below(unsigned limit)
 {
@@ -162,7 +168,8 @@ static int who_first(uint32_t ready, bool clock)
         }
         if (clock && choice.priority[SIM_CLOCK] > choice.priority[best] && sched_clock_can_run()) {
                 if (++choice.clock_runs % 8 == 0)
-                        choice.priority[SIM_CLOCK] = --choice.lowest; /* or it could keep all others waiting */
+                        choice.priority[SIM_CLOCK] =
+                                --choice.lowest; /* or it could keep all others waiting */
                 return SIM_CLOCK;
         }
         return best;
@@ -201,7 +208,8 @@ static int64_t pct_quantum(void)
         return next == UINT64_MAX ? FOREVER : (int64_t)(next > sched.steps ? next - sched.steps : 1);
 }
 
-/* ---- the face of all ------------------------------------------------------------------------------------- */
+/* ---- the face of all -------------------------------------------------------------------------------------
+ */
 
 void choose_start(uint64_t seed)
 {
@@ -231,8 +239,8 @@ static void record(enum sim_choice_kind kind, int taken)
         struct sim_choices *list = sched.strategy.record;
 
         if (list && list->count < SIM_CHOICES)
-                list->list[list->count++] = (struct sim_choice){ sched_points(), (uint8_t)sched.current, (uint8_t)kind,
-                                                                 (uint8_t)taken };
+                list->list[list->count++] = (struct sim_choice){sched_points(), (uint8_t)sched.current,
+                                                                (uint8_t)kind, (uint8_t)taken};
 }
 
 static int next_in_turn(uint32_t ready)

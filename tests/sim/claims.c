@@ -1,4 +1,5 @@
-/* What the model scheduler claims of itself, and what it finds out about the core in a few seconds. Longer: make sim. */
+/* What the model scheduler claims of itself, and what it finds out about the core in a few seconds. Longer:
+ * make sim. */
 #include "support/suite.h"
 
 #include <stdio.h>
@@ -25,8 +26,8 @@ START_TEST(the_memory_is_that_of_c11)
                 char outcomes[400];
 
                 litmus_run(&litmus_tests[i], outcomes, sizeof outcomes);
-                ck_assert_msg(strcmp(outcomes, litmus_tests[i].outcomes) == 0, "%s: got %s", litmus_tests[i].claim,
-                              outcomes);
+                ck_assert_msg(strcmp(outcomes, litmus_tests[i].outcomes) == 0, "%s: got %s",
+                              litmus_tests[i].claim, outcomes);
         }
 }
 END_TEST
@@ -88,7 +89,8 @@ START_TEST(a_storm_finds_nothing)
 {
         struct storm_figures figures = storm(1, scaled(20000), 0);
 
-        ck_assert_msg(figures.failures == 0, "SEED=%llu: %s", (unsigned long long)figures.first_seed, figures.message);
+        ck_assert_msg(figures.failures == 0, "SEED=%llu: %s", (unsigned long long)figures.first_seed,
+                      figures.message);
         ck_assert_uint_eq(figures.runs, scaled(20000));
 }
 END_TEST
@@ -103,7 +105,8 @@ START_TEST(small_programs_are_sound_in_their_first_schedules_with_one_preemption
 
                 exhaustive_get(i, &e);
                 runs = exhaustive_run(&e.program, 1, 0, scaled(3000), &failure);
-                ck_assert_msg(!failure.failed, "%s, run %llu: %s", e.name, (unsigned long long)runs, failure.message);
+                ck_assert_msg(!failure.failed, "%s, run %llu: %s", e.name, (unsigned long long)runs,
+                              failure.message);
                 ck_assert_uint_gt(runs, 100);
         }
 }
@@ -112,7 +115,7 @@ END_TEST
 START_TEST(a_day_passes_in_a_moment_and_is_the_same_each_time)
 {
         static const struct sim_choices none;
-        struct sim_strategy strategy = { .kind = SIM_REPLAY, .replay = &none, .steps = UINT64_MAX };
+        struct sim_strategy strategy = {.kind = SIM_REPLAY, .replay = &none, .steps = UINT64_MAX};
         struct sim_result first, again;
         struct world_books books;
         struct program program;
@@ -135,7 +138,8 @@ START_TEST(a_day_passes_in_a_moment_and_is_the_same_each_time)
 }
 END_TEST
 
-/* ---- broken variants: each must be caught ---------------------------------------------------------------- */
+/* ---- broken variants: each must be caught ----------------------------------------------------------------
+ */
 
 /* Two or three threads at one object, the newcomers allowed to overtake: pokes, hand-overs, timeouts. */
 static void tight(struct program *program, int64_t overtake_us)
@@ -143,15 +147,15 @@ static void tight(struct program *program, int64_t overtake_us)
         program_plain(program, 1, 1);
         program->overtake_us = overtake_us;
         program->threads = 3;
-        program->step[0][0] = (struct step){ OP_ACQUIRE, 0 };
-        program->step[0][1] = (struct step){ OP_RELEASE, 0 };
-        program->step[0][2] = (struct step){ OP_ACQUIRE, 0 };
-        program->step[0][3] = (struct step){ OP_HOLD, 1000 };
-        program->step[0][4] = (struct step){ OP_RELEASE, 0 };
-        program->step[1][0] = (struct step){ OP_ACQUIRE, 1000 };
-        program->step[1][1] = (struct step){ OP_RELEASE, 0 };
-        program->step[2][0] = (struct step){ OP_ACQUIRE, 0 };
-        program->step[2][1] = (struct step){ OP_RELEASE, 0 };
+        program->step[0][0] = (struct step){OP_ACQUIRE, 0};
+        program->step[0][1] = (struct step){OP_RELEASE, 0};
+        program->step[0][2] = (struct step){OP_ACQUIRE, 0};
+        program->step[0][3] = (struct step){OP_HOLD, 1000};
+        program->step[0][4] = (struct step){OP_RELEASE, 0};
+        program->step[1][0] = (struct step){OP_ACQUIRE, 1000};
+        program->step[1][1] = (struct step){OP_RELEASE, 0};
+        program->step[2][0] = (struct step){OP_ACQUIRE, 0};
+        program->step[2][1] = (struct step){OP_RELEASE, 0};
 }
 
 /* How many schedules it takes to notice; 0: it is not noticed. */
@@ -161,8 +165,8 @@ static uint64_t noticed(int64_t overtake_us, unsigned stale, uint64_t runs)
 
         tight(&program, overtake_us);
         for (uint64_t run = 1; run <= runs; run++) {
-                struct sim_strategy strategy = { .kind = run % 2 ? SIM_RANDOM : SIM_PCT, .depth = 1 + run / 2 % 4,
-                                                 .stale = stale };
+                struct sim_strategy strategy = {
+                        .kind = run % 2 ? SIM_RANDOM : SIM_PCT, .depth = 1 + run / 2 % 4, .stale = stale};
                 struct sim_result result = world_run(&program, &strategy, run);
 
                 if (result.failed) {
@@ -191,63 +195,65 @@ static void must_notice(const struct broken *broken, unsigned count, int64_t ove
         for (unsigned i = 0; i < count; i++) {
                 printf("%s in %s: ", mutate_name((enum sim_mutation)broken[i].mutation), broken[i].function);
                 ck_assert_uint_gt(mutate_named(broken[i].function, broken[i].kind, broken[i].what,
-                                               (enum sim_mutation)broken[i].mutation), 0);
+                                               (enum sim_mutation)broken[i].mutation),
+                                  0);
         }
         run = noticed(overtake_us, stale, BROKEN_RUNS);
         mutate_nothing();
         ck_assert_msg(run > 0, "it is not noticed");
 }
-#define MUST_NOTICE(overtake_us, stale, ...)                                                                   \
-        must_notice((const struct broken[]){ __VA_ARGS__ },                                                    \
-                    sizeof((const struct broken[]){ __VA_ARGS__ }) / sizeof(struct broken), overtake_us, stale)
+#define MUST_NOTICE(overtake_us, stale, ...)                                                           \
+        must_notice((const struct broken[]){__VA_ARGS__},                                              \
+                    sizeof((const struct broken[]){__VA_ARGS__}) / sizeof(struct broken), overtake_us, \
+                    stale)
 
 START_TEST(a_lost_poke_is_noticed)
 {
-        MUST_NOTICE(500, 0, { "waitq_poke", SIM_OP_WAKE, NULL, SIM_DROPPED });
+        MUST_NOTICE(500, 0, {"waitq_poke", SIM_OP_WAKE, NULL, SIM_DROPPED});
 }
 END_TEST
 
 START_TEST(a_lost_wake_is_noticed)
 {
-        MUST_NOTICE(-1, 0, { "wake_all", SIM_OP_WAKE, NULL, SIM_DROPPED });
+        MUST_NOTICE(-1, 0, {"wake_all", SIM_OP_WAKE, NULL, SIM_DROPPED});
 }
 END_TEST
 
 START_TEST(a_grant_ignored_on_timeout_is_noticed)
 {
-        MUST_NOTICE(-1, 0, { "waiter_settle", SIM_OP_CAS, NULL, SIM_BLIND });
+        MUST_NOTICE(-1, 0, {"waiter_settle", SIM_OP_CAS, NULL, SIM_BLIND});
 }
 END_TEST
 
 START_TEST(a_claim_that_does_not_compare_is_noticed)
 {
-        MUST_NOTICE(500, 0, { "slot_claim", SIM_OP_CAS, NULL, SIM_BLIND });
+        MUST_NOTICE(500, 0, {"slot_claim", SIM_OP_CAS, NULL, SIM_BLIND});
 }
 END_TEST
 
 START_TEST(a_release_that_is_not_seq_cst_is_noticed)
 {
-        MUST_NOTICE(500, 4, { "slot_move", SIM_OP_CAS, NULL, SIM_WEAKER });
+        MUST_NOTICE(500, 4, {"slot_move", SIM_OP_CAS, NULL, SIM_WEAKER});
 }
 END_TEST
 
 START_TEST(a_look_at_the_gate_that_is_not_seq_cst_is_noticed)
 {
-        MUST_NOTICE(500, 4, { "lido_release_at", SIM_OP_LOAD, "&pool->gate", SIM_WEAKER });
+        MUST_NOTICE(500, 4, {"lido_release_at", SIM_OP_LOAD, "&pool->gate", SIM_WEAKER});
 }
 END_TEST
 
 START_TEST(a_scan_that_is_not_seq_cst_is_noticed)
 {
-        MUST_NOTICE(500, 4, { "slots_claim", SIM_OP_LOAD, "&slot->word", SIM_WEAKER });
+        MUST_NOTICE(500, 4, {"slots_claim", SIM_OP_LOAD, "&slot->word", SIM_WEAKER});
 }
 END_TEST
 
 /* Either of the two in seq_cst would be enough: the second reads what the first has written. */
 START_TEST(a_waiter_that_raises_the_gate_too_weakly_is_noticed)
 {
-        MUST_NOTICE(500, 4, { "link_waiter", SIM_OP_ADD, "&pool->gate", SIM_WEAKER },
-                    { "may_serve", SIM_OP_LOAD, "&pool->gate", SIM_WEAKER });
+        MUST_NOTICE(500, 4, {"link_waiter", SIM_OP_ADD, "&pool->gate", SIM_WEAKER},
+                    {"may_serve", SIM_OP_LOAD, "&pool->gate", SIM_WEAKER});
 }
 END_TEST
 
@@ -277,22 +283,23 @@ END_TEST
 
 int main(void)
 {
-        return suite_run("sim/claims", (const TTest *[]){
-                                               the_memory_is_that_of_c11,
-                                               a_seed_gives_the_same_run_whatever_ran_before,
-                                               a_seed_is_told_in_the_same_words_byte_for_byte,
-                                               a_storm_finds_nothing,
-                                               small_programs_are_sound_in_their_first_schedules_with_one_preemption,
-                                               a_day_passes_in_a_moment_and_is_the_same_each_time,
-                                               a_lost_poke_is_noticed,
-                                               a_lost_wake_is_noticed,
-                                               a_grant_ignored_on_timeout_is_noticed,
-                                               a_claim_that_does_not_compare_is_noticed,
-                                               a_release_that_is_not_seq_cst_is_noticed,
-                                               a_look_at_the_gate_that_is_not_seq_cst_is_noticed,
-                                               a_scan_that_is_not_seq_cst_is_noticed,
-                                               a_waiter_that_raises_the_gate_too_weakly_is_noticed,
-                                               a_failure_is_made_small,
-                                               NULL,
-                                       });
+        return suite_run("sim/claims",
+                         (const TTest *[]){
+                                 the_memory_is_that_of_c11,
+                                 a_seed_gives_the_same_run_whatever_ran_before,
+                                 a_seed_is_told_in_the_same_words_byte_for_byte,
+                                 a_storm_finds_nothing,
+                                 small_programs_are_sound_in_their_first_schedules_with_one_preemption,
+                                 a_day_passes_in_a_moment_and_is_the_same_each_time,
+                                 a_lost_poke_is_noticed,
+                                 a_lost_wake_is_noticed,
+                                 a_grant_ignored_on_timeout_is_noticed,
+                                 a_claim_that_does_not_compare_is_noticed,
+                                 a_release_that_is_not_seq_cst_is_noticed,
+                                 a_look_at_the_gate_that_is_not_seq_cst_is_noticed,
+                                 a_scan_that_is_not_seq_cst_is_noticed,
+                                 a_waiter_that_raises_the_gate_too_weakly_is_noticed,
+                                 a_failure_is_made_small,
+                                 NULL,
+                         });
 }

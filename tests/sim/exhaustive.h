@@ -14,8 +14,8 @@ struct exhaustive {
 unsigned exhaustive_count(void);
 void exhaustive_get(unsigned number, struct exhaustive *ret);
 
-/* Run every schedule with at most so many preemptions, or `limit` of them. Returns: how many were run; *ret_failure says
- * what went wrong in the first that failed. */
+/* Run every schedule with at most so many preemptions, or `limit` of them. Returns: how many were run;
+ * *ret_failure says what went wrong in the first that failed. */
 uint64_t exhaustive_run(const struct program *program, unsigned preemptions, unsigned stale, uint64_t limit,
                         struct sim_result *ret_failure);
 

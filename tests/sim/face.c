@@ -1,4 +1,5 @@
-/* The functions of lib/base under the model scheduler, and its memory: an arena that is empty again at each run. */
+/* The functions of lib/base under the model scheduler, and its memory: an arena that is empty again at each
+ * run. */
 #define LIDO_SIM_BODY
 #include "sim/face.h"
 
@@ -35,7 +36,8 @@ static void note(struct sim_site *site, const volatile void *address, const char
                 trace_step(site, address, what, value);
 }
 
-/* ---- locks ----------------------------------------------------------------------------------------------- */
+/* ---- locks -----------------------------------------------------------------------------------------------
+ */
 
 void mutex_init(struct mutex *mutex)
 {
@@ -97,7 +99,8 @@ void sim_mutex_unlock(struct sim_site *site, struct mutex *mutex)
                         sched_ready(i);
 }
 
-/* ---- sleep ----------------------------------------------------------------------------------------------- */
+/* ---- sleep -----------------------------------------------------------------------------------------------
+ */
 
 bool sim_park_wait(struct sim_site *site, _Atomic uint32_t *word, uint32_t value, uint64_t deadline_ns)
 {
@@ -106,7 +109,8 @@ bool sim_park_wait(struct sim_site *site, _Atomic uint32_t *word, uint32_t value
         sim_point(site, word);
         if (sim.current->locks)
                 sim_fail("%s:%d sleeps while it holds a lock", site->file, site->line);
-        now_there = atomic_load_explicit(word, memory_order_relaxed); /* as the kernel does: the newest value */
+        now_there =
+                atomic_load_explicit(word, memory_order_relaxed); /* as the kernel does: the newest value */
         if (now_there != value) {
                 note(site, word, "sleeps not, for it is", now_there);
                 return true;
@@ -142,7 +146,8 @@ void sim_park_wake(struct sim_site *site, _Atomic uint32_t *word, int count)
                 }
 }
 
-/* ---- time and threads ------------------------------------------------------------------------------------ */
+/* ---- time and threads ------------------------------------------------------------------------------------
+ */
 
 uint64_t sim_clock(struct sim_site *site)
 {
@@ -164,7 +169,7 @@ void sim_relax(struct sim_site *site)
 
 uint64_t clock_now_ns(void)
 {
-        static struct sim_site outside = { "sim", "clock_now_ns", "", 0, SIM_OP_OTHER, SIM_RELAXED, 0, 0 };
+        static struct sim_site outside = {"sim", "clock_now_ns", "", 0, SIM_OP_OTHER, SIM_RELAXED, 0, 0};
 
         return sim_clock(&outside);
 }
@@ -184,7 +189,8 @@ uint32_t thread_id(void)
         return sim.current->self.id;
 }
 
-int thread_start(struct thread *thread, const char *name, size_t stack_size, void (*run)(void *), void *argument)
+int thread_start(struct thread *thread, const char *name, size_t stack_size, void (*run)(void *),
+                 void *argument)
 {
         (void)stack_size;
         thread->run = run;
@@ -215,7 +221,8 @@ uint64_t random_seed(void)
         return random_next(&sched.random);
 }
 
-/* ---- memory ---------------------------------------------------------------------------------------------- */
+/* ---- memory ----------------------------------------------------------------------------------------------
+ */
 
 void *mem_zalloc_aligned(size_t alignment, size_t size)
 {
@@ -249,7 +256,8 @@ char *mem_strdup(const char *string)
         return copy;
 }
 
-/* What was freed is never lent again in the same run, and is full of a pattern that no word of the core may show. */
+/* What was freed is never lent again in the same run, and is full of a pattern that no word of the core may
+ * show. */
 void mem_free(void *memory)
 {
         uint32_t *head;

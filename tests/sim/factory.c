@@ -8,7 +8,7 @@
 
 enum answer_kind { ANSWER_OPEN, ANSWER_CHECK, ANSWER_RESET, ANSWER_CLOSE };
 
-static const char *const who_else[] = { "nobody", "the keeper" };
+static const char *const who_else[] = {"nobody", "the keeper"};
 
 static const char *name_of(int holder)
 {
@@ -21,7 +21,8 @@ static void no_lock_is_held(const char *hook)
                 sim_fail("%s is called with a lock held", hook);
 }
 
-/* ---- who has it ------------------------------------------------------------------------------------------ */
+/* ---- who has it ------------------------------------------------------------------------------------------
+ */
 
 void factory_taken(struct object *object, int holder)
 {
@@ -42,7 +43,8 @@ void factory_returned(struct object *object, int holder)
         object->holder = NOBODY;
 }
 
-/* ---- answers --------------------------------------------------------------------------------------------- */
+/* ---- answers ---------------------------------------------------------------------------------------------
+ */
 
 static struct object *new_object(struct factory *factory)
 {
@@ -62,7 +64,7 @@ static struct object *new_object(struct factory *factory)
 
 static void answer_open(struct factory *factory, const struct answer *answer)
 {
-        struct lido_error error = { .code = LIDO_EFACTORY, .failure = answer->failure };
+        struct lido_error error = {.code = LIDO_EFACTORY, .failure = answer->failure};
         int rc;
 
         if (answer->failure < 0) {
@@ -147,14 +149,16 @@ void factory_serve(void *context)
         }
 }
 
-/* ---- the hooks ------------------------------------------------------------------------------------------- */
+/* ---- the hooks -------------------------------------------------------------------------------------------
+ */
 
 static void on_open(lido_op op, void *context)
 {
         struct factory *factory = context;
         const struct program *program = factory->program;
         uint32_t place = program->roam_s ? factory->opens % program->opens : factory->opens;
-        const struct open_script *script = &program->open[place < program->opens ? place : program->opens - 1];
+        const struct open_script *script =
+                &program->open[place < program->opens ? place : program->opens - 1];
 
         no_lock_is_held("open");
         if (!factory->at_once)
@@ -164,7 +168,8 @@ static void on_open(lido_op op, void *context)
         if (factory->alive > factory->most)
                 sim_fail("%u objects where there may be %u", factory->alive, factory->most);
         answer_in(factory, script->us,
-                  (struct answer){ .op = op, .kind = ANSWER_OPEN, .failure = factory->at_once ? -1 : script->failure });
+                  (struct answer){
+                          .op = op, .kind = ANSWER_OPEN, .failure = factory->at_once ? -1 : script->failure});
 }
 
 static void on_close(lido_op op, void *memory, void *context)
@@ -180,7 +185,8 @@ static void on_close(lido_op op, void *memory, void *context)
         if (object->is_watched)
                 sim_fail("object %d is closed while it is watched", object->number);
         object->state = OBJECT_CLOSING;
-        answer_in(factory, factory->program->close_us, (struct answer){ .op = op, .object = object, .kind = ANSWER_CLOSE });
+        answer_in(factory, factory->program->close_us,
+                  (struct answer){.op = op, .object = object, .kind = ANSWER_CLOSE});
 }
 
 static void upkeep(struct factory *factory, lido_op op, struct object *object, int kind)
@@ -190,9 +196,12 @@ static void upkeep(struct factory *factory, lido_op op, struct object *object, i
         no_lock_is_held("upkeep");
         factory->checks++;
         factory_taken(object, KEEPER);
-        answer_in(factory, kind == ANSWER_CHECK ? factory->program->check_us : factory->program->reset_us,
-                  (struct answer){ .op = op, .object = object, .kind = kind,
-                                   .failure = bad && factory->checks % bad == 0 ? LIDO_FAILURE_TRANSIENT : -1 });
+        answer_in(
+                factory, kind == ANSWER_CHECK ? factory->program->check_us : factory->program->reset_us,
+                (struct answer){.op = op,
+                                .object = object,
+                                .kind = kind,
+                                .failure = bad && factory->checks % bad == 0 ? LIDO_FAILURE_TRANSIENT : -1});
 }
 
 static void on_check(lido_op op, void *object, void *context)
@@ -246,7 +255,8 @@ static void on_interrupt(void *memory, void *context)
         (void)context;
         no_lock_is_held("interrupt");
         for (int i = 0; i < 2; i++) {
-                if (object->number != number || object->state == OBJECT_CLOSED || object->state == OBJECT_DETACHED)
+                if (object->number != number || object->state == OBJECT_CLOSED ||
+                    object->state == OBJECT_DETACHED)
                         sim_fail("object %d is interrupted after its end", number);
                 thread_yield();
         }

@@ -16,8 +16,8 @@ enum object_state { OBJECT_NONE, OBJECT_OPEN, OBJECT_CLOSING, OBJECT_CLOSED, OBJ
 
 struct object {
         int number;
-        int state; /* enum object_state */
-        int holder; /* a coroutine, NOBODY or KEEPER */
+        int state;         /* enum object_state */
+        int holder;        /* a coroutine, NOBODY or KEEPER */
         bool is_contested; /* several may release the lease */
         bool is_watched;
         lido_handle handle;

@@ -1,17 +1,18 @@
-/* A borrower's loop under the model scheduler: lido/loop.h without libuv. It belongs to a coroutine, which runs it when it
- * has nothing else to do. */
+/* A borrower's loop under the model scheduler: lido/loop.h without libuv. It belongs to a coroutine, which
+ * runs it when it has nothing else to do. */
 #include "sim/face.h"
 
 #include "sim/loop.h"
 
-static struct sim_site posting = { "sim", "lido_loop_post", "loop", 0, SIM_OP_WAKE, SIM_RELAXED, 0, 0 };
+static struct sim_site posting = {"sim", "lido_loop_post", "loop", 0, SIM_OP_WAKE, SIM_RELAXED, 0, 0};
 static struct sim_site *const listed __attribute__((section("sim_sites"), used)) = &posting;
 
 struct timer_own {
         struct list link;
         uint64_t due_ns;
 };
-_Static_assert(sizeof(struct timer_own) <= sizeof((struct lido_timer *)0)->own, "a timer has room for its place");
+_Static_assert(sizeof(struct timer_own) <= sizeof((struct lido_timer *)0)->own,
+               "a timer has room for its place");
 
 static struct timer_own *timer_own(struct lido_timer *timer)
 {
@@ -90,7 +91,8 @@ static struct lido_timer *first_timer(struct lido_loop *loop)
 {
         struct timer_own *first = NULL;
 
-        list_for_each (link, &loop->timers) {
+        list_for_each(link, &loop->timers)
+        {
                 struct timer_own *own = list_entry(link, struct timer_own, link);
 
                 if (!first || own->due_ns < first->due_ns)

@@ -15,7 +15,8 @@ struct lido_loop {
 
 void loop_init(struct lido_loop *loop, int coroutine);
 
-/* Run one post or timer, or sleep until there is one. Returns: false when nothing is pending. Its coroutine only. */
+/* Run one post or timer, or sleep until there is one. Returns: false when nothing is pending. Its coroutine
+ * only. */
 bool loop_turn(struct lido_loop *loop);
 
 #endif

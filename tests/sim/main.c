@@ -5,11 +5,10 @@
  *      sim --schedules N         so many seeds, from --from N on
  *      sim --seconds S
  *      sim --speed               schedules a second on the typical program
- *      sim --exhaustive P        every schedule with at most P preemptions of the programs of exhaustive.c, but of each
- *                                no more than --schedules
- *      sim --mutants             break the core in every way at every site, and see whether --schedules notice it
- *      sim --day [--seed N]      a day of random load
- *      sim --sites               every operation on a shared word, and how often it was passed
+ *      sim --exhaustive P        every schedule with at most P preemptions of the programs of exhaustive.c,
+ * but of each no more than --schedules sim --mutants             break the core in every way at every site,
+ * and see whether --schedules notice it sim --day [--seed N]      a day of random load sim --sites every
+ * operation on a shared word, and how often it was passed
  */
 #include <inttypes.h>
 #include <signal.h>
@@ -25,8 +24,8 @@
 
 static void tell_figures(const struct storm_figures *figures)
 {
-        printf("%" PRIu64 " schedules in %.1f s: %.0f a second, %.0f steps each, %" PRIu64 " failed\n", figures->runs,
-               figures->seconds, (double)figures->runs / figures->seconds,
+        printf("%" PRIu64 " schedules in %.1f s: %.0f a second, %.0f steps each, %" PRIu64 " failed\n",
+               figures->runs, figures->seconds, (double)figures->runs / figures->seconds,
                (double)figures->steps / (double)figures->runs, figures->failures);
 }
 
@@ -60,18 +59,18 @@ static int run_seed(uint64_t seed)
         struct program program;
 
         storm_draw(seed, &program, &strategy);
-        printf("seed %" PRIu64 ", %s, memory %s\n", seed, strategy.kind == SIM_PCT ? "priorities" : "random walk",
-               strategy.stale ? "weak" : "strong");
+        printf("seed %" PRIu64 ", %s, memory %s\n", seed,
+               strategy.kind == SIM_PCT ? "priorities" : "random walk", strategy.stale ? "weak" : "strong");
         program_print(&program);
         result = storm_run(seed, true);
-        printf("%s after %" PRIu64 " steps, hash %016" PRIx64 "\n", result.failed ? result.message : "sound", result.steps,
-               result.hash);
+        printf("%s after %" PRIu64 " steps, hash %016" PRIx64 "\n", result.failed ? result.message : "sound",
+               result.steps, result.hash);
         return result.failed ? tell_failure(seed) : 0;
 }
 
 static int measure_speed(void)
 {
-        struct sim_strategy strategy = { .kind = SIM_RANDOM };
+        struct sim_strategy strategy = {.kind = SIM_RANDOM};
         struct program program;
         uint64_t runs = 0, steps = 0;
         double began = storm_cpu(), seconds;
@@ -108,9 +107,9 @@ static int run_exhaustive(unsigned preemptions, uint64_t limit)
                 exhaustive_get(i, &e);
                 runs = exhaustive_run(&e.program, preemptions, 0, limit, &failure);
                 sum += runs;
-                printf("%-40s %u preemptions: %s %9" PRIu64 " schedules in %5.1f s%s%s\n", e.name, preemptions,
-                       runs == limit ? "first" : "all  ", runs, storm_cpu() - began, failure.failed ? ": " : "",
-                       failure.failed ? failure.message : "");
+                printf("%-40s %u preemptions: %s %9" PRIu64 " schedules in %5.1f s%s%s\n", e.name,
+                       preemptions, runs == limit ? "first" : "all  ", runs, storm_cpu() - began,
+                       failure.failed ? ": " : "", failure.failed ? failure.message : "");
                 fflush(stdout);
                 if (failure.failed)
                         status = 1;
@@ -148,8 +147,8 @@ static int run_mutants(uint64_t schedules)
                         mutate_nothing();
                         tried++;
                         caught += runs > 0;
-                        printf("%-12s %s:%d %s %s: ", mutate_name((enum sim_mutation)m), base_name(sites[i]->file),
-                               sites[i]->line, sites[i]->function, sites[i]->what);
+                        printf("%-12s %s:%d %s %s: ", mutate_name((enum sim_mutation)m),
+                               base_name(sites[i]->file), sites[i]->line, sites[i]->function, sites[i]->what);
                         if (runs)
                                 printf("caught by schedule %" PRIu64 ": %s\n", runs, message);
                         else
@@ -169,15 +168,15 @@ static int list_sites(uint64_t schedules)
 
         storm_until_failure(1, schedules, message, sizeof message);
         for (unsigned i = 0; i < count; i++)
-                printf("%9" PRIu64 " %s:%d %s %s\n", sites[i]->hits, base_name(sites[i]->file), sites[i]->line,
-                       sites[i]->function, sites[i]->what);
+                printf("%9" PRIu64 " %s:%d %s %s\n", sites[i]->hits, base_name(sites[i]->file),
+                       sites[i]->line, sites[i]->function, sites[i]->what);
         return 0;
 }
 
 static int run_day(uint64_t seed)
 {
         static const struct sim_choices none; /* time goes on when nobody can: the machine is fast enough */
-        struct sim_strategy strategy = { .kind = SIM_REPLAY, .replay = &none, .steps = UINT64_MAX };
+        struct sim_strategy strategy = {.kind = SIM_REPLAY, .replay = &none, .steps = UINT64_MAX};
         struct program program;
         struct world_books books;
         struct sim_result result;
@@ -188,8 +187,9 @@ static int run_day(uint64_t seed)
         books = world_books();
         printf("a day in %.2f s, %" PRIu64 " steps: %s\n", storm_cpu() - began, result.steps,
                result.failed ? result.message : "sound");
-        printf("%" PRIu64 " leases, %" PRIu64 " timeouts, %" PRIu64 " opened, %" PRIu64 " opens failed, %" PRIu64
-               " closed, %" PRIu64 " checks, %" PRIu64 " turns of the keeper, hash %016" PRIx64 "\n",
+        printf("%" PRIu64 " leases, %" PRIu64 " timeouts, %" PRIu64 " opened, %" PRIu64
+               " opens failed, %" PRIu64 " closed, %" PRIu64 " checks, %" PRIu64
+               " turns of the keeper, hash %016" PRIx64 "\n",
                books.acquired, books.timed_out, books.opened, books.open_failed, books.closed, books.upkeep,
                books.turns, result.hash);
         return result.failed;

@@ -1,11 +1,12 @@
 /* Shared words when something special is asked for: a trace, a mutation, or weak memory.
  *
- * Weak memory is the view machine of the literature, for C11 without load buffering. A location is a history of
- * stores, newest last, in the order in which they ran. A coroutine has a view: the oldest store of each location that
- * it may still read. A store with release leaves the writer's view beside the value; a load with acquire that reads it
- * joins that view to the reader's. A read-modify-write always reads the newest store and passes on the view that it
- * read (a release sequence). A seq_cst access reads nothing older than what any seq_cst access of the location has read
- * or written. A lock hands over the view of the last holder, a wake that of the waker, spawn and join likewise.
+ * Weak memory is the view machine of the literature, for C11 without load buffering. A location is a history
+ * of stores, newest last, in the order in which they ran. A coroutine has a view: the oldest store of each
+ * location that it may still read. A store with release leaves the writer's view beside the value; a load
+ * with acquire that reads it joins that view to the reader's. A read-modify-write always reads the newest
+ * store and passes on the view that it read (a release sequence). A seq_cst access reads nothing older than
+ * what any seq_cst access of the location has read or written. A lock hands over the view of the last holder,
+ * a wake that of the waker, spawn and join likewise.
  */
 #include <stdio.h>
 #include <string.h>
@@ -36,7 +37,7 @@ struct location {
 
 static struct {
         bool weak;
-        unsigned count; /* locations */
+        unsigned count;           /* locations */
         uint16_t bucket[BUCKETS]; /* index of a location plus one */
         struct location location[LOCATIONS];
         struct view view[SIM_COROUTINES];
@@ -119,7 +120,9 @@ static int order_of(const struct sim_site *site)
         if (site->mutation == SIM_NO_ORDER)
                 return SIM_RELAXED;
         if (site->mutation == SIM_WEAKER && site->order == SIM_SEQ_CST)
-                return site->kind == SIM_OP_LOAD ? SIM_ACQUIRE : site->kind == SIM_OP_STORE ? SIM_RELEASE : SIM_ACQ_REL;
+                return site->kind == SIM_OP_LOAD    ? SIM_ACQUIRE
+                       : site->kind == SIM_OP_STORE ? SIM_RELEASE
+                                                    : SIM_ACQ_REL;
         return site->order;
 }
 
@@ -146,7 +149,8 @@ static void write_message(struct location *location, uint64_t value, int order, 
         m->has_view = false;
         if (follows && last->has_view) {
                 memcpy(m->view.oldest, last->view.oldest, memory.count * sizeof m->view.oldest[0]);
-                memset(m->view.oldest + memory.count, 0, sizeof m->view - memory.count * sizeof m->view.oldest[0]);
+                memset(m->view.oldest + memory.count, 0,
+                       sizeof m->view - memory.count * sizeof m->view.oldest[0]);
                 m->has_view = true;
         }
         if (releases(order)) {
@@ -186,9 +190,11 @@ static uint32_t choose_store(struct location *location, int order)
         return location->newest - age;
 }
 
-/* ---- the operations -------------------------------------------------------------------------------------- */
+/* ---- the operations --------------------------------------------------------------------------------------
+ */
 
-static void trace(const struct sim_site *site, const volatile void *address, const char *result, uint64_t value)
+static void trace(const struct sim_site *site, const volatile void *address, const char *result,
+                  uint64_t value)
 {
         if (sched.strategy.trace && !sched.alone)
                 trace_step(site, address, result, value);
@@ -296,7 +302,8 @@ uint64_t sim_rmw(struct sim_site *site, volatile void *address, size_t size, uin
         return old;
 }
 
-/* ---- what locks, wakes and the lives of coroutines hand over --------------------------------------------- */
+/* ---- what locks, wakes and the lives of coroutines hand over ---------------------------------------------
+ */
 
 void memory_start(bool weak)
 {

@@ -9,8 +9,8 @@ static bool any;
 
 static bool is_same(const struct sim_site *a, const struct sim_site *b)
 {
-        return a->line == b->line && a->kind == b->kind && a->order == b->order && strcmp(a->what, b->what) == 0 &&
-               strcmp(a->file, b->file) == 0;
+        return a->line == b->line && a->kind == b->kind && a->order == b->order &&
+               strcmp(a->what, b->what) == 0 && strcmp(a->file, b->file) == 0;
 }
 
 #define for_each_site(s) for (struct sim_site *const *s = __start_sim_sites; s < __stop_sim_sites; s++)
@@ -50,7 +50,7 @@ bool mutate_applies(const struct sim_site *site, enum sim_mutation mutation)
 void mutate_site(const struct sim_site *site, enum sim_mutation mutation)
 {
         any = mutation != SIM_INTACT;
-        for_each_site(s) if (is_same(*s, site)) (*s)->mutation = mutation;
+        for_each_site(s) if (is_same(*s, site))(*s)->mutation = mutation;
 }
 
 unsigned mutate_named(const char *function, int kind, const char *what, enum sim_mutation mutation)
@@ -59,7 +59,8 @@ unsigned mutate_named(const char *function, int kind, const char *what, enum sim
 
         for_each_site(s)
         {
-                if ((*s)->kind != kind || strcmp((*s)->function, function) != 0 || (what && strcmp((*s)->what, what) != 0))
+                if ((*s)->kind != kind || strcmp((*s)->function, function) != 0 ||
+                    (what && strcmp((*s)->what, what) != 0))
                         continue;
                 (*s)->mutation = mutation;
                 any = true;
@@ -81,7 +82,7 @@ bool mutate_any(void)
 
 const char *mutate_name(enum sim_mutation mutation)
 {
-        static const char *const names[] = { "intact", "weaker order", "no order", "dropped", "blind" };
+        static const char *const names[] = {"intact", "weaker order", "no order", "dropped", "blind"};
 
         return names[mutation];
 }

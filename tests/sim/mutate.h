@@ -1,7 +1,7 @@
 /* sim/mutate.h - break the program at one site while it runs: no source is changed, none is compiled again.
  *
- * A site is named by the function it stands in, its operation and the text of the word, and may be narrowed to a file.
- * All its copies (a static inline function has one in each file) are broken together.
+ * A site is named by the function it stands in, its operation and the text of the word, and may be narrowed
+ * to a file. All its copies (a static inline function has one in each file) are broken together.
  */
 #ifndef LIDO_SIM_MUTATE_H
 #define LIDO_SIM_MUTATE_H

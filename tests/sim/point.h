@@ -25,8 +25,8 @@ enum sim_kind {
 struct sim_site {
         const char *file, *function, *what;
         int line;
-        int kind;  /* enum sim_kind */
-        int order; /* enum sim_order */
+        int kind;      /* enum sim_kind */
+        int order;     /* enum sim_order */
         uint64_t hits; /* counted only when something special is asked for */
         int mutation;  /* enum sim_mutation; set between runs */
 };
@@ -34,10 +34,10 @@ struct sim_site {
 /* A way to break the program at one site, for tests of the tests. */
 enum sim_mutation {
         SIM_INTACT,
-        SIM_WEAKER,  /* the next weaker order: seq_cst becomes acq_rel, acquire or release */
-        SIM_NO_ORDER,/* relaxed */
-        SIM_DROPPED, /* a store, wake or read-modify-write that does not happen */
-        SIM_BLIND,   /* a compare-and-swap that does not compare */
+        SIM_WEAKER,   /* the next weaker order: seq_cst becomes acq_rel, acquire or release */
+        SIM_NO_ORDER, /* relaxed */
+        SIM_DROPPED,  /* a store, wake or read-modify-write that does not happen */
+        SIM_BLIND,    /* a compare-and-swap that does not compare */
 };
 
 struct coroutine;

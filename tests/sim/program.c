@@ -36,8 +36,8 @@ void program_typical(struct program *program)
         program->threads = 4;
         for (int i = 0; i < 4; i++)
                 for (int k = 0; k < 2; k++) {
-                        program->step[i][2 * k] = (struct step){ OP_ACQUIRE, 1000 };
-                        program->step[i][2 * k + 1] = (struct step){ OP_RELEASE, 0 };
+                        program->step[i][2 * k] = (struct step){OP_ACQUIRE, 1000};
+                        program->step[i][2 * k + 1] = (struct step){OP_RELEASE, 0};
                 }
 }
 
@@ -59,17 +59,19 @@ void program_day(struct program *program)
         program->close_us = 1000;
         program->opens = PROGRAM_OPENS;
         for (int i = 0; i < PROGRAM_OPENS; i++)
-                program->open[i] = (struct open_script){ 50000, i % 3 == 1 ? 4 : -1 };
+                program->open[i] = (struct open_script){50000, i % 3 == 1 ? 4 : -1};
 }
 
-/* ---- drawing --------------------------------------------------------------------------------------------- */
+/* ---- drawing ---------------------------------------------------------------------------------------------
+ */
 
 static uint32_t one_of(struct random *random, const uint32_t *list, unsigned count)
 {
         return list[random_below(random, count)];
 }
-#define ONE_OF(random, ...)                                                                                    \
-        one_of(random, (const uint32_t[]){ __VA_ARGS__ }, sizeof((const uint32_t[]){ __VA_ARGS__ }) / sizeof(uint32_t))
+#define ONE_OF(random, ...)                             \
+        one_of(random, (const uint32_t[]){__VA_ARGS__}, \
+               sizeof((const uint32_t[]){__VA_ARGS__}) / sizeof(uint32_t))
 
 static bool chance(struct random *random, unsigned one_in)
 {
@@ -80,15 +82,15 @@ static struct step draw_operator(struct random *random)
 {
         switch (random_below(random, 5)) {
         case 0:
-                return (struct step){ OP_TRIM, (uint32_t)random_below(random, 2) };
+                return (struct step){OP_TRIM, (uint32_t)random_below(random, 2)};
         case 1:
-                return (struct step){ OP_CLEAR, 0 };
+                return (struct step){OP_CLEAR, 0};
         case 2:
-                return (struct step){ OP_ROTATE, ONE_OF(random, 0, 1000, 5000) };
+                return (struct step){OP_ROTATE, ONE_OF(random, 0, 1000, 5000)};
         case 3:
-                return (struct step){ OP_DOUBT, 0 };
+                return (struct step){OP_DOUBT, 0};
         default:
-                return (struct step){ OP_SUSPECT, 0 };
+                return (struct step){OP_SUSPECT, 0};
         }
 }
 
@@ -97,36 +99,36 @@ static struct step draw_idle_step(struct random *random)
         switch (random_below(random, 24)) {
         case 0:
         case 1:
-                return (struct step){ OP_TRY, 0 };
+                return (struct step){OP_TRY, 0};
         case 2:
-                return (struct step){ OP_STALE, 0 };
+                return (struct step){OP_STALE, 0};
         case 3:
-                return (struct step){ OP_STEAL, 0 };
+                return (struct step){OP_STEAL, 0};
         case 4:
         case 5:
-                return (struct step){ OP_REQUEST, ONE_OF(random, 0, 1, 1000, 5000) };
+                return (struct step){OP_REQUEST, ONE_OF(random, 0, 1, 1000, 5000)};
         case 6:
-                return (struct step){ OP_CANCEL, 0 };
+                return (struct step){OP_CANCEL, 0};
         case 7:
-                return (struct step){ OP_AWAIT, 0 };
+                return (struct step){OP_AWAIT, 0};
         case 8:
-                return (struct step){ OP_RESIZE, ONE_OF(random, 1, 2, 3) };
+                return (struct step){OP_RESIZE, ONE_OF(random, 1, 2, 3)};
         case 9:
-                return (struct step){ OP_PAUSE, (uint32_t)random_below(random, 2) };
+                return (struct step){OP_PAUSE, (uint32_t)random_below(random, 2)};
         case 10:
-                return (struct step){ OP_RESUME, 0 };
+                return (struct step){OP_RESUME, 0};
         case 11:
-                return (struct step){ OP_BROKEN, 0 };
+                return (struct step){OP_BROKEN, 0};
         case 12:
                 return draw_operator(random);
         case 13:
-                return chance(random, 4) ? (struct step){ OP_CLOSE, ONE_OF(random, 0, 1000, 100000) }
-                                         : (struct step){ OP_HOLD, ONE_OF(random, 1, 1000) };
+                return chance(random, 4) ? (struct step){OP_CLOSE, ONE_OF(random, 0, 1000, 100000)}
+                                         : (struct step){OP_HOLD, ONE_OF(random, 1, 1000)};
         case 14:
         case 15:
-                return (struct step){ OP_HOLD, ONE_OF(random, 1, 20, 100, 1000, 5000, 20000) };
+                return (struct step){OP_HOLD, ONE_OF(random, 1, 20, 100, 1000, 5000, 20000)};
         default:
-                return (struct step){ OP_ACQUIRE, ONE_OF(random, 0, 1000, 1000, 1000, 5000, 100000) };
+                return (struct step){OP_ACQUIRE, ONE_OF(random, 0, 1000, 1000, 1000, 5000, 100000)};
         }
 }
 
@@ -134,22 +136,22 @@ static struct step draw_holding_step(struct random *random)
 {
         switch (random_below(random, 16)) {
         case 0:
-                return (struct step){ OP_DISCARD, 0 };
+                return (struct step){OP_DISCARD, 0};
         case 1:
-                return (struct step){ OP_DETACH, 0 };
+                return (struct step){OP_DETACH, 0};
         case 2:
-                return (struct step){ OP_SHARE, 0 };
+                return (struct step){OP_SHARE, 0};
         case 3:
         case 4:
         case 5:
         case 6:
-                return (struct step){ OP_HOLD, ONE_OF(random, 1, 20, 50, 100, 1000, 5000) };
+                return (struct step){OP_HOLD, ONE_OF(random, 1, 20, 50, 100, 1000, 5000)};
         case 7:
                 return draw_idle_step(random);
         case 8:
-                return (struct step){ OP_REVOKE, 0 };
+                return (struct step){OP_REVOKE, 0};
         default:
-                return (struct step){ OP_RELEASE, 0 };
+                return (struct step){OP_RELEASE, 0};
         }
 }
 
@@ -206,7 +208,7 @@ static void draw_opens(struct random *random, struct program *program)
 
 void program_draw(struct program *program, uint64_t seed)
 {
-        struct random random = { seed ^ UINT64_C(0x6c69646f) };
+        struct random random = {seed ^ UINT64_C(0x6c69646f)};
 
         random_next(&random);
         program_plain(program, ONE_OF(&random, 1, 1, 2, 2, 3), 0);
@@ -229,7 +231,8 @@ void program_draw(struct program *program, uint64_t seed)
                 draw_thread(&random, program->step[i]);
 }
 
-/* ---- text ------------------------------------------------------------------------------------------------ */
+/* ---- text ------------------------------------------------------------------------------------------------
+ */
 
 unsigned program_ops(const struct program *program)
 {
@@ -265,7 +268,8 @@ void program_print(const struct program *p)
         print_count("check_interval_ms", p->check_interval_ms, 0);
         printf("\n  factory opens:");
         for (uint32_t i = 0; i < p->opens; i++)
-                printf(" %s%d/%uus", p->open[i].failure < 0 ? "ok" : "fails", p->open[i].failure, p->open[i].us);
+                printf(" %s%d/%uus", p->open[i].failure < 0 ? "ok" : "fails", p->open[i].failure,
+                       p->open[i].us);
         print_count("close_us", p->close_us, 0);
         print_count("check", p->has_check, 0);
         print_count("check_us", p->check_us, 0);
@@ -292,7 +296,8 @@ void program_print(const struct program *p)
         }
 }
 
-/* ---- smaller --------------------------------------------------------------------------------------------- */
+/* ---- smaller ---------------------------------------------------------------------------------------------
+ */
 
 static void drop_thread(struct program *program, uint32_t thread)
 {
@@ -313,18 +318,20 @@ static void calm(struct program *p, unsigned n)
 
         program_plain(&plain, p->max, p->filled);
         switch (n) {
-#define XX(number, field)                                                                                      \
-        case number:                                                                                           \
-                p->field = plain.field;                                                                        \
+#define XX(number, field)               \
+        case number:                    \
+                p->field = plain.field; \
                 break;
-                XX(0, min) XX(1, min_idle) XX(2, open_limit) XX(4, order) XX(5, queue_limit)
-                XX(6, max_uses) XX(7, idle_ms) XX(8, lifetime_ms) XX(9, rest_ms) XX(10, check_after_ms)
-                XX(11, check_interval_ms) XX(12, close_us) XX(13, check_us) XX(14, reset_us) XX(15, has_peek)
-                XX(16, has_verdict) XX(17, has_check) XX(18, has_reset) XX(19, has_interrupt) XX(20, bad_peek)
-                XX(21, bad_check)
+                XX(0, min)
+                XX(1, min_idle) XX(2, open_limit) XX(4, order) XX(5, queue_limit) XX(6, max_uses)
+                        XX(7, idle_ms) XX(8, lifetime_ms) XX(9, rest_ms) XX(10, check_after_ms)
+                                XX(11, check_interval_ms) XX(12, close_us) XX(13, check_us) XX(14, reset_us)
+                                        XX(15, has_peek) XX(16, has_verdict) XX(17, has_check)
+                                                XX(18, has_reset) XX(19, has_interrupt) XX(20, bad_peek)
+                                                        XX(21, bad_check)
 #undef XX
-        case 3:
-                p->overtake_us = -1; /* nobody spins */
+                                                                case 3
+                    : p->overtake_us = -1; /* nobody spins */
                 break;
         case 22:
                 p->opens = 1;
@@ -358,7 +365,7 @@ bool program_smaller(const struct program *program, unsigned n, struct program *
                         drop_thread(ret_smaller, n);
         } else if (n < program->threads + steps) {
                 n -= program->threads;
-                ret_smaller->step[n / PROGRAM_OPS][n % PROGRAM_OPS] = (struct step){ OP_NOTHING, 0 };
+                ret_smaller->step[n / PROGRAM_OPS][n % PROGRAM_OPS] = (struct step){OP_NOTHING, 0};
         } else if (n < program->threads + steps + CALMS) {
                 calm(ret_smaller, n - program->threads - steps);
         } else {

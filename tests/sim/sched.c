@@ -22,7 +22,8 @@ void sched_hash(uint64_t value)
         sched.hash = (sched.hash ^ value) * UINT64_C(0x100000001b3);
 }
 
-/* ---- switching ------------------------------------------------------------------------------------------- */
+/* ---- switching -------------------------------------------------------------------------------------------
+ */
 
 uint32_t sched_points(void)
 {
@@ -91,7 +92,8 @@ static uint64_t next_due(void)
         return due;
 }
 
-/* What a coroutine does takes no time of itself: the clock stands while one that could go on has reached its deadline. */
+/* What a coroutine does takes no time of itself: the clock stands while one that could go on has reached its
+ * deadline. */
 static uint64_t latest_time(void)
 {
         uint64_t latest = CLOCK_NEVER;
@@ -249,7 +251,8 @@ void sched_ready(int number)
         choose_readied(number);
 }
 
-/* ---- coroutines ------------------------------------------------------------------------------------------ */
+/* ---- coroutines ------------------------------------------------------------------------------------------
+ */
 
 static void enter(void)
 {
@@ -285,7 +288,8 @@ int sim_spawn(const char *name, void (*run)(void *), void *argument, bool is_dae
         c->deadline = c->deadline_in = CLOCK_NEVER;
         c->self.id = (uint32_t)number + 1;
         /* tops at different offsets, or all stacks would share the same lines of the cache */
-        c->stack_pointer = sim_stack(stacks + (size_t)number * STACK_SIZE, STACK_SIZE - (size_t)number * 1088, enter);
+        c->stack_pointer =
+                sim_stack(stacks + (size_t)number * STACK_SIZE, STACK_SIZE - (size_t)number * 1088, enter);
         sched.count++;
         memory_spawned(sim.current == &sched.driver ? -1 : sched.current, number);
         sched_ready(number);
@@ -425,7 +429,8 @@ bool sim_is_asleep(int number)
         return sched.coroutine[number].state == COROUTINE_PARKED;
 }
 
-/* ---- runs ------------------------------------------------------------------------------------------------ */
+/* ---- runs ------------------------------------------------------------------------------------------------
+ */
 
 void sim_fail(const char *format, ...)
 {
@@ -442,7 +447,8 @@ void sim_fail(const char *format, ...)
         go_to_driver();
 }
 
-struct sim_result sim_run(const struct sim_strategy *strategy, uint64_t seed, void (*first)(void *), void *context)
+struct sim_result sim_run(const struct sim_strategy *strategy, uint64_t seed, void (*first)(void *),
+                          void *context)
 {
         if (!stacks) {
                 stacks = mmap(STACKS_AT, SIM_COROUTINES * STACK_SIZE, PROT_READ | PROT_WRITE,

@@ -5,7 +5,13 @@
 #include "base/random.h"
 #include "sim/sim.h"
 
-enum coroutine_state { COROUTINE_READY, COROUTINE_LOCKING, COROUTINE_PARKED, COROUTINE_JOINING, COROUTINE_DONE };
+enum coroutine_state {
+        COROUTINE_READY,
+        COROUTINE_LOCKING,
+        COROUTINE_PARKED,
+        COROUTINE_JOINING,
+        COROUTINE_DONE
+};
 
 struct coroutine {
         void *stack_pointer;
@@ -35,9 +41,9 @@ struct scheduler {
         uint64_t steps, step_limit;
         int64_t given; /* the quantum last given, for counting steps */
         uint64_t hash;
-        uint32_t ready;   /* bit per coroutine */
-        uint32_t spun;    /* of these, the ones that asked to let others go first */
-        int count;        /* coroutines */
+        uint32_t ready; /* bit per coroutine */
+        uint32_t spun;  /* of these, the ones that asked to let others go first */
+        int count;      /* coroutines */
         int current;
         bool alone, calm;
         unsigned stale_left, spurious_left;
@@ -65,9 +71,10 @@ void sched_block(int state, const void *on, uint64_t due);
 void sched_ready(int number);
 bool sched_clock_can_run(void);
 void sched_tick(uint64_t ns); /* time goes on, though not past what is due */
-void sched_clock_seen(bool is_final); /* the current coroutine looks at the clock; final: it spins or sleeps */
+void sched_clock_seen(
+        bool is_final); /* the current coroutine looks at the clock; final: it spins or sleeps */
 void sched_hash(uint64_t value);
-void sched_ask_soon(void); /* the strategy is asked again at the next point */
+void sched_ask_soon(void);   /* the strategy is asked again at the next point */
 uint32_t sched_points(void); /* that the current coroutine has passed */
 
 /* memory.c */
@@ -86,7 +93,8 @@ bool sim_region_place(uintptr_t address, uint64_t *ret_offset);
 bool sched_place(uintptr_t address, uint64_t *ret_offset);
 
 /* trace.c */
-void trace_step(const struct sim_site *site, const volatile void *address, const char *result, uint64_t value);
+void trace_step(const struct sim_site *site, const volatile void *address, const char *result,
+                uint64_t value);
 void trace_line(const char *text);
 
 #endif

@@ -1,9 +1,10 @@
-/* The service under the model scheduler: a coroutine that runs the keeper's turns, woken or when they are due. */
+/* The service under the model scheduler: a coroutine that runs the keeper's turns, woken or when they are
+ * due. */
 #include "sim/face.h"
 
 #include "sim/service.h"
 
-static struct sim_site waking = { "sim", "wake", "keeper", 0, SIM_OP_WAKE, SIM_RELAXED, 0, 0 };
+static struct sim_site waking = {"sim", "wake", "keeper", 0, SIM_OP_WAKE, SIM_RELAXED, 0, 0};
 static struct sim_site *const listed __attribute__((section("sim_sites"), used)) = &waking;
 
 struct pool_host *service_host(struct lido_service *service)

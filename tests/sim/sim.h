@@ -1,8 +1,8 @@
 /* sim/sim.h - the model scheduler: threads as coroutines of one thread, time as a number, chance as a seed.
  *
  * A run starts one coroutine, which spawns others; it ends when all but the daemons are done, or at the first
- * violation. At each point (point.h) a strategy says who goes on, and whether time does. The same seed gives the
- * same run.
+ * violation. At each point (point.h) a strategy says who goes on, and whether time does. The same seed gives
+ * the same run.
  *
  *      static void first(void *context) { sim_spawn("two", second, context); ... }
  *      struct sim_strategy strategy = { .kind = SIM_PCT, .depth = 3 };
@@ -20,18 +20,19 @@
 #include "sim/point.h"
 
 #define SIM_COROUTINES 24
-#define SIM_CLOCK SIM_COROUTINES     /* the choice "time goes on", beside those of coroutines */
-#define SIM_START (1000 * NS_PER_S)  /* what the clock shows at the start of a run */
+#define SIM_CLOCK SIM_COROUTINES    /* the choice "time goes on", beside those of coroutines */
+#define SIM_START (1000 * NS_PER_S) /* what the clock shows at the start of a run */
 
 enum sim_strategy_kind {
         SIM_RANDOM,     /* a random walk */
         SIM_PCT,        /* priorities, lowered at depth - 1 random points */
-        SIM_EXHAUSTIVE, /* all runs with at most `preemptions` unforced switches and `stale` old values read */
+        SIM_EXHAUSTIVE, /* all runs with at most `preemptions` unforced switches and `stale` old values read
+                         */
         SIM_REPLAY,     /* the choices of a list, where a coroutine has any, and the usual one elsewhere */
 };
 
-/* One choice that is not the usual one: named by the coroutine and by how many points it had passed, so that it keeps
- * its meaning when another one is taken out of the list. */
+/* One choice that is not the usual one: named by the coroutine and by how many points it had passed, so that
+ * it keeps its meaning when another one is taken out of the list. */
 enum sim_choice_kind { SIM_WHO, SIM_VALUE, SIM_SPURIOUS };
 struct sim_choice {
         uint32_t point;
@@ -47,7 +48,7 @@ struct sim_strategy {
         int kind;
         unsigned depth;       /* PCT */
         unsigned preemptions; /* EXHAUSTIVE: bound */
-        unsigned stale;       /* old values that may be read in one run; 0: the memory is sequentially consistent */
+        unsigned stale; /* old values that may be read in one run; 0: the memory is sequentially consistent */
         const struct sim_choices *replay;
         struct sim_choices *record; /* NULL, or where the unusual choices of the run are kept */
         bool trace;                 /* print each step */
@@ -62,13 +63,16 @@ struct sim_result {
         uint64_t hash;   /* of every choice: equal hashes, equal runs */
 };
 
-struct sim_result sim_run(const struct sim_strategy *strategy, uint64_t seed, void (*first)(void *), void *context);
+struct sim_result sim_run(const struct sim_strategy *strategy, uint64_t seed, void (*first)(void *),
+                          void *context);
 
-/* Exhaustive search: start it, then sim_run with SIM_EXHAUSTIVE while sim_next says that there is another run. */
+/* Exhaustive search: start it, then sim_run with SIM_EXHAUSTIVE while sim_next says that there is another
+ * run. */
 void sim_search_start(void);
 bool sim_search_next(void);
 
-/* ---- inside a run ---------------------------------------------------------------------------------------- */
+/* ---- inside a run ----------------------------------------------------------------------------------------
+ */
 
 /* A new coroutine. A daemon need not be done for the run to end. Returns: its number. */
 int sim_spawn(const char *name, void (*run)(void *), void *argument, bool is_daemon);
@@ -96,9 +100,10 @@ void sim_hand_over(int number);
 void sim_publish(const void *place);
 void sim_consult(const void *place);
 
-/* Time does not go beyond so many ns from now while the calling coroutine could run: what it does takes no time of
- * itself. "Now" is when it last looked at the clock before it spun or slept for the first time; until it has looked, time
- * does not go on at all, for nobody can keep a deadline that he does not know yet. CLOCK_NEVER: no limit any more. */
+/* Time does not go beyond so many ns from now while the calling coroutine could run: what it does takes no
+ * time of itself. "Now" is when it last looked at the clock before it spun or slept for the first time; until
+ * it has looked, time does not go on at all, for nobody can keep a deadline that he does not know yet.
+ * CLOCK_NEVER: no limit any more. */
 void sim_deadline_in(uint64_t ns);
 
 /* The time that this has come to, and what it would be if it counted from the first look. */

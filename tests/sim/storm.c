@@ -28,7 +28,7 @@ double storm_cpu(void)
 
 void storm_draw(uint64_t seed, struct program *ret_program, struct sim_strategy *ret_strategy)
 {
-        struct random random = { seed ^ UINT64_C(0x73746f726d) };
+        struct random random = {seed ^ UINT64_C(0x73746f726d)};
 
         program_draw(ret_program, seed);
         random_next(&random);
@@ -50,7 +50,7 @@ struct sim_result storm_run(uint64_t seed, bool trace)
 
 struct storm_figures storm(uint64_t first, uint64_t runs, double seconds)
 {
-        struct storm_figures figures = { .runs = 0 };
+        struct storm_figures figures = {.runs = 0};
         double began = storm_clock(), began_cpu = storm_cpu();
 
         while (figures.runs < runs) {
@@ -89,10 +89,11 @@ uint64_t storm_until_failure(uint64_t first, uint64_t runs, char *ret_message, s
         return 0;
 }
 
-/* ---- smaller --------------------------------------------------------------------------------------------- */
+/* ---- smaller ---------------------------------------------------------------------------------------------
+ */
 
-#define TRIES 1500         /* schedules until a smaller program is taken to be sound */
-#define EXHAUSTIVE 100000  /* runs to look for a failure with few preemptions */
+#define TRIES 1500        /* schedules until a smaller program is taken to be sound */
+#define EXHAUSTIVE 100000 /* runs to look for a failure with few preemptions */
 
 static bool is_detail(char c)
 {
@@ -177,8 +178,10 @@ static void search_few(struct storm_case *best)
         static struct storm_case candidate;
 
         for (unsigned preemptions = 0; preemptions <= 3; preemptions++) {
-                struct sim_strategy strategy = { .kind = SIM_EXHAUSTIVE, .preemptions = preemptions,
-                                                 .stale = best->stale, .record = &candidate.choices };
+                struct sim_strategy strategy = {.kind = SIM_EXHAUSTIVE,
+                                                .preemptions = preemptions,
+                                                .stale = best->stale,
+                                                .record = &candidate.choices};
                 uint64_t runs = 0;
 
                 sim_search_start();
@@ -186,7 +189,8 @@ static void search_few(struct storm_case *best)
                         candidate.choices.count = 0;
                         candidate.result = world_run(&best->program, &strategy, 1);
                         best->tried++;
-                        if (candidate.result.failed && storm_same_kind(candidate.result.message, best->result.message)) {
+                        if (candidate.result.failed &&
+                            storm_same_kind(candidate.result.message, best->result.message)) {
                                 best->choices = candidate.choices;
                                 best->result = candidate.result;
                                 return;
@@ -197,7 +201,8 @@ static void search_few(struct storm_case *best)
 
 static struct sim_result replay(const struct storm_case *of, const struct sim_choices *choices, bool trace)
 {
-        struct sim_strategy strategy = { .kind = SIM_REPLAY, .replay = choices, .stale = of->stale, .trace = trace };
+        struct sim_strategy strategy = {
+                .kind = SIM_REPLAY, .replay = choices, .stale = of->stale, .trace = trace};
 
         return world_run(&of->program, &strategy, 1);
 }
@@ -215,7 +220,8 @@ static void shrink_choices(struct storm_case *best)
 
                         fewer.count = best->choices.count - 1;
                         memcpy(fewer.list, best->choices.list, i * sizeof fewer.list[0]);
-                        memcpy(fewer.list + i, best->choices.list + i + 1, (fewer.count - i) * sizeof fewer.list[0]);
+                        memcpy(fewer.list + i, best->choices.list + i + 1,
+                               (fewer.count - i) * sizeof fewer.list[0]);
                         result = replay(best, &fewer, false);
                         best->tried++;
                         if (result.failed && storm_same_kind(result.message, best->result.message)) {
@@ -261,8 +267,9 @@ void storm_tell(const struct storm_case *smallest)
 {
         struct sim_result result;
 
-        printf("smallest case, found in %llu runs, %u unusual choices, memory %s:\n", (unsigned long long)smallest->tried,
-               smallest->choices.count, smallest->stale ? "weak" : "strong");
+        printf("smallest case, found in %llu runs, %u unusual choices, memory %s:\n",
+               (unsigned long long)smallest->tried, smallest->choices.count,
+               smallest->stale ? "weak" : "strong");
         program_print(&smallest->program);
         result = replay(smallest, &smallest->choices, true);
         printf("%s\n", result.failed ? result.message : "(it does not fail when it is replayed)");

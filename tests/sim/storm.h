@@ -1,5 +1,5 @@
-/* sim/storm.h - everything at random out of one seed: the program, the strategy, the schedule. And what is done when a
- * seed fails: it is made as small as it will go, and told step by step.
+/* sim/storm.h - everything at random out of one seed: the program, the strategy, the schedule. And what is
+ * done when a seed fails: it is made as small as it will go, and told step by step.
  */
 #ifndef LIDO_SIM_STORM_H
 #define LIDO_SIM_STORM_H
@@ -16,15 +16,15 @@ struct sim_result storm_run(uint64_t seed, bool trace);
 struct storm_figures {
         uint64_t runs, steps, failures;
         uint64_t first_seed; /* that failed */
-        double seconds; /* of processor time */
+        double seconds;      /* of processor time */
         char message[400];
 };
 
 /* Run seeds from `first` on, until `runs` are done, `seconds` have passed (0: no limit) or one fails. */
 struct storm_figures storm(uint64_t first, uint64_t runs, double seconds);
 
-/* As storm, with weak memory in every run. Meant for a broken core: a run that fails is the wish. Returns: how many runs it
- * took; 0: none of `runs` failed. */
+/* As storm, with weak memory in every run. Meant for a broken core: a run that fails is the wish. Returns:
+ * how many runs it took; 0: none of `runs` failed. */
 uint64_t storm_until_failure(uint64_t first, uint64_t runs, char *ret_message, size_t size);
 
 /* The smallest case found. */

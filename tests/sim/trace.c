@@ -1,4 +1,5 @@
-/* A run as text, one line a step: its number, the coroutine, the operation, what it read or wrote, where it stands. */
+/* A run as text, one line a step: its number, the coroutine, the operation, what it read or wrote, where it
+ * stands. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -6,11 +7,12 @@
 #include "sim/sched.h"
 
 static const char *const names[] = {
-        [SIM_OP_LOAD] = "load",   [SIM_OP_STORE] = "store", [SIM_OP_CAS] = "cas",           [SIM_OP_ADD] = "add",
-        [SIM_OP_SUB] = "sub",     [SIM_OP_OR] = "or",       [SIM_OP_AND] = "and",           [SIM_OP_EXCHANGE] = "exchange",
-        [SIM_OP_WAKE] = "wake",   [SIM_OP_OTHER] = "",
+        [SIM_OP_LOAD] = "load", [SIM_OP_STORE] = "store",       [SIM_OP_CAS] = "cas",
+        [SIM_OP_ADD] = "add",   [SIM_OP_SUB] = "sub",           [SIM_OP_OR] = "or",
+        [SIM_OP_AND] = "and",   [SIM_OP_EXCHANGE] = "exchange", [SIM_OP_WAKE] = "wake",
+        [SIM_OP_OTHER] = "",
 };
-static const char *const orders[] = { "", " acquire", " release", " acq_rel", " seq_cst" };
+static const char *const orders[] = {"", " acquire", " release", " acq_rel", " seq_cst"};
 
 static unsigned long long step(void)
 {
@@ -48,8 +50,8 @@ void trace_step(const struct sim_site *site, const volatile void *address, const
                        short_name(site->file), site->line, site->function);
         else
                 printf("%6llu  %-10s %-5s%-9s %-13s %s%-*s %-28s %s:%d %s\n", step(), sim.current->name,
-                       names[site->kind], orders[site->order], where, result, 15 - (int)strlen(result), what, site->what,
-                       short_name(site->file), site->line, site->function);
+                       names[site->kind], orders[site->order], where, result, 15 - (int)strlen(result), what,
+                       site->what, short_name(site->file), site->line, site->function);
 }
 
 void trace_line(const char *text)

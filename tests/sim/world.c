@@ -49,7 +49,7 @@ static struct world {
         uint64_t seed;
         bool is_closing, is_paused;
         unsigned pauses, pausing; /* begun so far; on their way */
-        unsigned calls; /* borrowers inside the library */
+        unsigned calls;           /* borrowers inside the library */
         /* one lease that several may release */
         bool is_shared, was_shared_returned;
         struct held shared;
@@ -57,7 +57,8 @@ static struct world {
         struct world_books books;
 } world;
 
-/* ---- the laws -------------------------------------------------------------------------------------------- */
+/* ---- the laws --------------------------------------------------------------------------------------------
+ */
 
 /* Nobody can go on, and time is about to: nothing that could be done may have been left undone. */
 static void check_quiet(void *context)
@@ -85,7 +86,8 @@ struct line {
 
 static bool sleeps_in_line(const struct pool_waiter *w)
 {
-        return !w->waiter.notify && SIM_PEEK(&((struct pool_waiter *)(uintptr_t)w)->waiter.state) < WAITER_GIVEN &&
+        return !w->waiter.notify &&
+               SIM_PEEK(&((struct pool_waiter *)(uintptr_t)w)->waiter.state) < WAITER_GIVEN &&
                sim_is_asleep((int)w->thread - 1);
 }
 
@@ -100,7 +102,8 @@ static unsigned call_of(const struct pool_waiter *w)
 static void look_at_line(struct line *ret_line)
 {
         ret_line->count = 0;
-        list_for_each (link, &world.pool->waitq.line[LIDO_PRIORITY_NORMAL]) {
+        list_for_each(link, &world.pool->waitq.line[LIDO_PRIORITY_NORMAL])
+        {
                 struct pool_waiter *w = list_entry(link, struct pool_waiter, waiter.link);
 
                 if (ret_line->count < 8 && sleeps_in_line(w)) {
@@ -113,17 +116,20 @@ static void look_at_line(struct line *ret_line)
 
 static void nobody_was_overtaken(const struct line *before, int by)
 {
-        list_for_each (link, &world.pool->waitq.line[LIDO_PRIORITY_NORMAL]) {
+        list_for_each(link, &world.pool->waitq.line[LIDO_PRIORITY_NORMAL])
+        {
                 struct pool_waiter *w = list_entry(link, struct pool_waiter, waiter.link);
 
-                for (unsigned i = 0; i < before->count && !w->is_front; i++) /* one that was given a dead object had its turn */
-                        if (before->waiter[i] == w && before->thread[i] == w->thread && before->call[i] == call_of(w) &&
-                            sleeps_in_line(w))
+                for (unsigned i = 0; i < before->count && !w->is_front;
+                     i++) /* one that was given a dead object had its turn */
+                        if (before->waiter[i] == w && before->thread[i] == w->thread &&
+                            before->call[i] == call_of(w) && sleeps_in_line(w))
                                 sim_fail("%s has overtaken %s", sim_name(by), sim_name((int)w->thread - 1));
         }
 }
 
-/* ---- borrowing ------------------------------------------------------------------------------------------- */
+/* ---- borrowing -------------------------------------------------------------------------------------------
+ */
 
 static void got(struct borrower *b, lido_lease lease)
 {
@@ -133,7 +139,7 @@ static void got(struct borrower *b, lido_lease lease)
                 sim_fail("a lease that has just been given is not valid");
         factory_taken(object, b->coroutine);
         sim_note("%s has object %d", sim_name(b->coroutine), object->number);
-        b->held[b->holds++] = (struct held){ lease, object, false };
+        b->held[b->holds++] = (struct held){lease, object, false};
         world.books.acquired++;
 }
 
@@ -208,7 +214,8 @@ static void acquire(struct borrower *b, uint32_t us)
                 sim_fail("an object is lent while the pool is paused");
         sim_note("%s: acquire says %s", sim_name(b->coroutine), lido_err_name(rc));
         if (deadline != CLOCK_NEVER && now > deadline)
-                sim_fail("an acquire returns %llu ns after its deadline", (unsigned long long)(now - deadline));
+                sim_fail("an acquire returns %llu ns after its deadline",
+                         (unsigned long long)(now - deadline));
         if (rc == LIDO_OK) {
                 if (is_strict && !world.is_paused)
                         nobody_was_overtaken(&before, b->coroutine);
@@ -241,8 +248,9 @@ static unsigned idle_words(uint64_t *words)
 static void try_acquire(struct borrower *b)
 {
         uint64_t before[CHUNK_SLOTS], after[CHUNK_SLOTS];
-        bool is_exact = !sim_is_weak() && !world.is_paused && world.program->overtake_us >= 0 && world.calls == 1 &&
-                        sim_is_asleep(world.service.coroutine) && sim_is_asleep(world.factory.server);
+        bool is_exact = !sim_is_weak() && !world.is_paused && world.program->overtake_us >= 0 &&
+                        world.calls == 1 && sim_is_asleep(world.service.coroutine) &&
+                        sim_is_asleep(world.factory.server);
         bool was_paused = world.is_paused;
         unsigned pauses = world.pauses;
         lido_lease lease;
@@ -284,7 +292,8 @@ static bool is_shared_lease(const struct held *held)
                held->lease.generation == world.shared.lease.generation;
 }
 
-/* Before a lease ends: afterwards the object may be anybody's. A shared one may have been ended by another. */
+/* Before a lease ends: afterwards the object may be anybody's. A shared one may have been ended by another.
+ */
 static void let_go(struct borrower *b, const struct held *held)
 {
         if (!is_shared_lease(held))
@@ -341,7 +350,8 @@ static void end_lease(struct borrower *b, int op)
         ended(b, &held, rc);
 }
 
-/* ---- the operations -------------------------------------------------------------------------------------- */
+/* ---- the operations --------------------------------------------------------------------------------------
+ */
 
 static void release_stale(struct borrower *b)
 {
@@ -383,7 +393,8 @@ static void steal(struct borrower *b)
         world.shared_returns += rc == LIDO_OK;
 }
 
-/* ---- borrowing on a loop --------------------------------------------------------------------------------- */
+/* ---- borrowing on a loop ---------------------------------------------------------------------------------
+ */
 
 static void on_acquired(struct lido_request *request, int status, lido_lease lease)
 {
@@ -404,7 +415,8 @@ static void on_acquired(struct lido_request *request, int status, lido_lease lea
                 got(b, lease);
         else if (status == LIDO_OK)
                 lido_release_at(lease, "too many");
-        else if (status != LIDO_ETIMEDOUT && !(status == LIDO_ECANCELED && r->is_canceled) && !is_expected(status))
+        else if (status != LIDO_ETIMEDOUT && !(status == LIDO_ECANCELED && r->is_canceled) &&
+                 !is_expected(status))
                 sim_fail("a request says %s", lido_err_name(status));
 }
 
@@ -598,11 +610,13 @@ static void run_step(struct borrower *b, const struct step *step)
 /* Come and go until the time is up. */
 static void roam(struct borrower *b)
 {
-        struct random random = { (uint64_t)b->index * 77 + world.seed };
+        struct random random = {(uint64_t)b->index * 77 + world.seed};
         uint64_t end = SIM_START + world.program->roam_s * NS_PER_S;
 
         while (sim_now() < end) {
-                uint64_t pause = random_below(&random, 8) ? 20000 : 900000; /* ms: now and then nobody comes for long */
+                uint64_t pause = random_below(&random, 8)
+                                         ? 20000
+                                         : 900000; /* ms: now and then nobody comes for long */
 
                 sim_sleep(sim_now() + random_below(&random, pause) * NS_PER_MS);
                 acquire(b, 5000000);
@@ -630,7 +644,7 @@ static void borrow(void *context)
         }
         world.calls++;
         if (b->has_paused)
-                pause_or_resume(b, &(struct step){ OP_RESUME, 0 });
+                pause_or_resume(b, &(struct step){OP_RESUME, 0});
         while (b->holds)
                 end_lease(b, OP_RELEASE);
         await_all(b);
@@ -639,7 +653,8 @@ static void borrow(void *context)
         world.calls--;
 }
 
-/* ---- from beginning to end ------------------------------------------------------------------------------- */
+/* ---- from beginning to end -------------------------------------------------------------------------------
+ */
 
 static int64_t or_never(uint32_t ms)
 {
@@ -729,7 +744,7 @@ static void tear_down(void)
 
 static void live(void *context)
 {
-        static const char *const names[] = { "A", "B", "C", "D", "E", "F" };
+        static const char *const names[] = {"A", "B", "C", "D", "E", "F"};
 
         (void)context;
         sim_alone();

@@ -1,7 +1,8 @@
-/* sim/world.h - the real core under the model scheduler: a pool, its keeper, a scripted factory, and the laws they keep.
+/* sim/world.h - the real core under the model scheduler: a pool, its keeper, a scripted factory, and the laws
+ * they keep.
  *
- * world_run makes the pool of a program, runs its threads as coroutines beside the keeper and the factory's "server", closes
- * everything and checks the books. Each broken law ends the run with a message.
+ * world_run makes the pool of a program, runs its threads as coroutines beside the keeper and the factory's
+ * "server", closes everything and checks the books. Each broken law ends the run with a message.
  */
 #ifndef LIDO_SIM_WORLD_H
 #define LIDO_SIM_WORLD_H
@@ -10,7 +11,8 @@
 #include "sim/sim.h"
 
 /* Run a program once. */
-struct sim_result world_run(const struct program *program, const struct sim_strategy *strategy, uint64_t seed);
+struct sim_result world_run(const struct program *program, const struct sim_strategy *strategy,
+                            uint64_t seed);
 
 /* The books of the latest run. */
 struct world_books {
