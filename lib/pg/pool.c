@@ -9,16 +9,16 @@
  * So the factory is not LIDO_FACTORY_BLOCKING. After a fork no hook runs in the child, which therefore touches nothing of
  * its parent's sessions; all descriptors are closed on exec.
  */
-#include "lido/pg.h"
+#include "pg/pool.h"
 
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "lido/pg.h"
 #include "pg/cancel.h"
 #include "pg/connector.h"
 #include "pg/failure.h"
-#include "pg/pool.h"
 #include "pg/session.h"
 #include "pg/watch.h"
 

@@ -74,7 +74,7 @@ START_TEST(rows_come_one_by_one_and_end)
 {
         struct lido_pg_rows *rows;
         struct lido_pg_row row;
-        char expected[8];
+        char expected[16];
 
         ck_assert_int_eq(query("select generate_series(1, 100)", NULL, 0, 20000, &rows), LIDO_OK);
         for (int i = 1; i <= 100; i++) {
