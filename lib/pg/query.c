@@ -30,6 +30,7 @@ struct lido_pg_rows {
         PGconn *conn; /* NULL once the lease has been given back */
         uint64_t deadline_ns;
         PGresult *result;         /* the row handed out last, or to be handed out next */
+        bool is_unsent;           /* part of the statement may still be here */
         bool is_row_ready;        /* it is still to be handed out */
         int code;                 /* LIDO_OK until it has failed */
         uint64_t affected;
@@ -195,11 +196,13 @@ static int wait_ready(struct lido_pg_rows *rows, short events)
 static int wait_for_result(struct lido_pg_rows *rows)
 {
         for (;;) {
-                int unsent = PQflush(rows->conn), rc;
+                int rc;
 
-                if (!PQisBusy(rows->conn) && unsent != 1)
+                if (rows->is_unsent) /* once per statement, not per row */
+                        rows->is_unsent = PQflush(rows->conn) == 1;
+                if (!rows->is_unsent && !PQisBusy(rows->conn))
                         return LIDO_OK;
-                rc = wait_ready(rows, unsent == 1 ? POLLIN | POLLOUT : POLLIN);
+                rc = wait_ready(rows, rows->is_unsent ? POLLIN | POLLOUT : POLLIN);
                 if (rc == LIDO_EDEADLINE)
                         lido_pg_cancel(rows->lease, 0); /* so that the server need not go on, nor the pool wait for it */
                 if (rc == LIDO_EDEADLINE)
@@ -303,6 +306,7 @@ static int run_aside(struct lido_pg_rows *rows, int sent)
         PGresult *result;
         int rc;
 
+        rows->is_unsent = true;
         if (!sent)
                 return fail(rows, LIDO_EFACTORY, PQerrorMessage(rows->conn));
         while ((rc = wait_for_result(rows)) == LIDO_OK && (result = PQgetResult(rows->conn)) != NULL) {
@@ -374,6 +378,7 @@ static int start_once(struct lido_pg_rows *rows, const struct question *question
                 return rc;
         rows->is_prepared = statement != NULL;
         sent = send_query(rows->conn, question, statement);
+        rows->is_unsent = true;
         if (sent < 0)
                 return fail(rows, LIDO_ENOMEM, "out of memory");
         if (sent == 0 || !PQsetSingleRowMode(rows->conn))

@@ -74,7 +74,7 @@ START_TEST(rows_come_one_by_one_and_end)
 {
         struct lido_pg_rows *rows;
         struct lido_pg_row row;
-        char expected[8];
+        char expected[16];
 
         ck_assert_int_eq(query("select generate_series(1, 100)", NULL, 0, 20000, &rows), LIDO_OK);
         for (int i = 1; i <= 100; i++) {
@@ -185,10 +185,15 @@ START_TEST(the_connection_is_free_once_the_last_row_is_read)
 }
 END_TEST
 
-static long resident_kib(void)
+/* A sanitizer keeps freed memory from reuse for a while; then what is allocated counts, not what is resident. */
+extern size_t __sanitizer_get_current_allocated_bytes(void) __attribute__((weak));
+
+static long memory_kib(void)
 {
         struct rusage usage;
 
+        if (__sanitizer_get_current_allocated_bytes)
+                return (long)(__sanitizer_get_current_allocated_bytes() / 1024);
         getrusage(RUSAGE_SELF, &usage);
         return usage.ru_maxrss;
 }
@@ -201,13 +206,14 @@ START_TEST(a_million_rows_need_no_more_memory_than_a_few)
         int rc;
 
         value_of("select 1", NULL, 0);
-        long before = resident_kib();
+        long before = memory_kib(), most = before;
         ck_assert_int_eq(query("select generate_series(1, 1000000), repeat('x', 100)", NULL, 0, 300000, &rows), LIDO_OK);
         while ((rc = lido_pg_next_row(rows, &row)) == 1)
-                count++;
+                if (++count % 1000 == 0 && memory_kib() > most)
+                        most = memory_kib();
         ck_assert_int_eq(rc, 0);
         ck_assert_uint_eq(count, 1000000);
-        ck_assert_int_lt(resident_kib() - before, 8192); /* the rows are 130 MB */
+        ck_assert_int_lt(most - before, 8192); /* the rows are 130 MB */
         lido_pg_rows_close(rows);
 }
 END_TEST
