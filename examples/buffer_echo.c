@@ -1,13 +1,15 @@
-/* buffer_echo - a libuv echo server that reads straight into lent buffers and writes them back without a copy.
+/* buffer_echo - a libuv echo server that reads straight into lent buffers and writes them back without a
+ * copy.
  *
- * A read callback owns its buffer. Lines that begin with '#' are handed to a worker thread, which turns them into capitals and
- * hands the same buffer back to the loop: nothing is copied there either. A write callback releases the buffer, on the loop's
- * thread, wherever it was acquired.
+ * A read callback owns its buffer. Lines that begin with '#' are handed to a worker thread, which turns them
+ * into capitals and hands the same buffer back to the loop: nothing is copied there either. A write callback
+ * releases the buffer, on the loop's thread, wherever it was acquired.
  *
- *      buffer_echo [PORT]        listens on 127.0.0.1; says "listening on PORT", and on SIGTERM or SIGINT how it went
+ *      buffer_echo [PORT]        listens on 127.0.0.1; says "listening on PORT", and on SIGTERM or SIGINT how
+ * it went
  *
- * To show that a request allocates nothing once things are warm, malloc and its kin are counted here: the last line says how many
- * allocations the second half of the requests made.
+ * To show that a request allocates nothing once things are warm, malloc and its kin are counted here: the
+ * last line says how many allocations the second half of the requests made.
  */
 #include <ctype.h>
 #include <pthread.h>
@@ -23,7 +25,8 @@
 
 #define READ_BYTES 16384
 
-/* ---- counting allocations -------------------------------------------------------------------------------- */
+/* ---- counting allocations --------------------------------------------------------------------------------
+ */
 
 extern void *__libc_malloc(size_t bytes);
 extern void *__libc_calloc(size_t count, size_t bytes);
@@ -49,7 +52,8 @@ void *realloc(void *memory, size_t bytes)
         return __libc_realloc(memory, bytes);
 }
 
-/* ---- a message: one buffer on its way through the server ------------------------------------------------- */
+/* ---- a message: one buffer on its way through the server -------------------------------------------------
+ */
 
 struct server;
 
@@ -93,10 +97,12 @@ static struct message *message_in(char *base)
 {
         size_t bytes = lido_buffer_bytes(base);
 
-        return (struct message *)(void *)(base + ((bytes - sizeof(struct message)) & ~(_Alignof(struct message) - 1)));
+        return (struct message *)(void *)(base + ((bytes - sizeof(struct message)) &
+                                                  ~(_Alignof(struct message) - 1)));
 }
 
-/* ---- connections ----------------------------------------------------------------------------------------- */
+/* ---- connections -----------------------------------------------------------------------------------------
+ */
 
 static void connection_end(struct connection *connection)
 {
@@ -148,7 +154,8 @@ static void message_send(struct message *message)
                 message_end(message);
 }
 
-/* ---- the worker ------------------------------------------------------------------------------------------ */
+/* ---- the worker ------------------------------------------------------------------------------------------
+ */
 
 static void *work(void *context)
 {
@@ -213,7 +220,8 @@ static void hand_over(struct server *server, struct message *message)
         pthread_mutex_unlock(&server->lock);
 }
 
-/* ---- reading --------------------------------------------------------------------------------------------- */
+/* ---- reading ---------------------------------------------------------------------------------------------
+ */
 
 /* Leave room for the message behind what is read. */
 static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
@@ -253,7 +261,8 @@ static void on_connection(uv_stream_t *listener, int status)
         struct connection *connection;
         void *buffer;
 
-        if (status != 0 || lido_buffer_try_acquire(server->connections, sizeof *connection, &buffer) != LIDO_OK)
+        if (status != 0 ||
+            lido_buffer_try_acquire(server->connections, sizeof *connection, &buffer) != LIDO_OK)
                 return;
         connection = memset(buffer, 0, sizeof *connection);
         connection->from.pool = server->buffers;
@@ -266,7 +275,8 @@ static void on_connection(uv_stream_t *listener, int status)
                 connection_close(connection);
 }
 
-/* ---- start and stop -------------------------------------------------------------------------------------- */
+/* ---- start and stop --------------------------------------------------------------------------------------
+ */
 
 static void close_any(uv_handle_t *handle, void *server)
 {
@@ -293,8 +303,8 @@ static void on_stop(uv_signal_t *handle, int number)
         struct server *server = handle->data;
 
         (void)number;
-        printf("requests %lu, allocations %lu; since half-time requests %lu, allocations %lu\n", server->requests,
-               atomic_load(&allocations), server->requests - server->half_requests,
+        printf("requests %lu, allocations %lu; since half-time requests %lu, allocations %lu\n",
+               server->requests, atomic_load(&allocations), server->requests - server->half_requests,
                atomic_load(&allocations) - server->half_allocations);
         fflush(stdout);
         pthread_mutex_lock(&server->lock);

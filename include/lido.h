@@ -10,6 +10,7 @@
 #include "lido/budget.h"
 #include "lido/error.h"
 #include "lido/events.h"
+#include "lido/keyed.h"
 #include "lido/loop.h"
 #include "lido/pool.h"
 #include "lido/service.h"

@@ -14,6 +14,7 @@ layers_of()
     base) echo base sim ;;
     pool) echo base pool ;;
     keeper) echo base pool keeper ;;
+    keyed) echo base pool keeper keyed ;;
     watch) echo base pool watch ;;
     pg | buffer | worker) echo "base $1" ;;
     esac
@@ -115,6 +116,7 @@ check 'the tree keeps to its layers' judge_tree "$lido_source"
 check 'base may not know the pool' caught lib/base/x.c '#include "pool/slots.h"'
 check 'the pool may not know the model scheduler' caught lib/pool/x.c '#include "sim/atomic.h"'
 check 'the pool may not know the keeper' caught lib/pool/x.h '#include "keeper/service.h"'
+check 'the keeper may not know of keys' caught lib/keeper/x.c '#include "keyed/keyed.h"'
 check 'the pool may not know a statistic' caught lib/pool/x.c '#include "watch/stats.h"'
 check 'a factory has no private door to the pool' caught lib/pg/x.c '#include "pool/slots.h"'
 check 'a factory does not know another' caught lib/buffer/x.c '#include "worker/thread.h"'

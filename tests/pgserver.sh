@@ -114,10 +114,18 @@ ended_by()
     if [ "$1" = KILL ]; then
         # With the script alone killed, nobody can tell the command.
         kill -s KILL -- "-$pid" 2>/dev/null || true
-    elif kill -0 -- "-$pid" 2>/dev/null; then
-        echo "the command still runs"
-        return 1
+        return 0
     fi
+    # Orphans are reaped in their own time.
+    local tenths=100
+    while kill -0 -- "-$pid" 2>/dev/null; do
+        tenths=$((tenths - 1))
+        if [ "$tenths" -eq 0 ]; then
+            echo "the command still runs"
+            return 1
+        fi
+        sleep 0.1
+    done
 }
 
 for case in 'INT group' 'INT alone' 'TERM group' 'TERM alone' 'HUP alone'; do

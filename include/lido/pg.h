@@ -74,6 +74,8 @@ struct lido_pg_options {
         int reset;                    /* enum lido_pg_reset */
         uint32_t drain_bytes;         /* so much of unread results is read for the sake of a connection, then it is
                                        * closed; default 1 MiB */
+        uint32_t statement_cache;     /* statements that lido_pg_query keeps prepared on each connection; default 100;
+                                       * none with a reset of FULL or STRICT, which drops them after every lease */
         uint32_t fat_bytes;           /* libpq never gives back what it needed for the largest row: a connection that
                                        * has seen one of so many bytes is closed on return; default 8 MiB */
 
@@ -108,6 +110,16 @@ LIDO_API PGconn *lido_pg_conn(lido_lease lease);
  * Returns: as lido_detach. *ret_conn is written on LIDO_OK only. */
 #define lido_pg_detach(lease, ret_conn) lido_pg_detach_at(lease, ret_conn, LIDO_HERE)
 LIDO_API int lido_pg_detach_at(lido_lease lease, PGconn **ret_conn, const char *site);
+
+/* Ask the server to cancel what the connection of a lease is doing: the borrower gets an error with SQLSTATE 57014, unless the
+ * statement was done before. The request keeps the connection from being lent until the server has taken it, so that it
+ * can hit no other borrower, however late it is. With libpq before 17 it travels in clear, also beside a TLS session.
+ * Threads: any, beside the borrower; the pool must not be freed meanwhile. Blocks: until the server has taken the request, or for
+ * timeout_ms: the request goes on all the same, so 0 asks and does not wait.
+ * Owns: nobody. Returns: LIDO_OK when the server has taken it; LIDO_EDEADLINE when not yet; LIDO_EFACTORY when it could not be
+ * sent; LIDO_ESTALE when the lease has ended; LIDO_EBUSY while 8 requests are under way; LIDO_EFOREIGN; LIDO_EINVAL;
+ * LIDO_ENOMEM; LIDO_ETHREAD. */
+LIDO_API int lido_pg_cancel(lido_lease lease, int64_t timeout_ms);
 
 /* Say what went wrong: from a result if there is one, else from the connection (both may be NULL). The text is one
  * line; sqlstate is "" when the failure is libpq's own, such as a connection lost.
@@ -163,12 +175,20 @@ struct lido_pg_row {
         int index;              /* of the row in it */
 };
 
+/* When a statement is prepared, so that the server need not parse and plan it again. Append only. */
+enum lido_pg_prepare {
+        LIDO_PG_PREPARE_DEFAULT = 0, /* at its third use on a connection */
+        LIDO_PG_PREPARE_NEVER = 1,   /* for one whose plan must fit its parameters, or behind a proxy that cannot */
+        LIDO_PG_PREPARE_AT_ONCE = 2
+};
+
 /* How one statement is run. Zero means the default in every field. */
 struct lido_pg_query_options {
         size_t size;
         int64_t timeout_ms;       /* for all of it: to wait for a connection, and until the last row; default: the pool's
                                    * acquire_timeout_ms to wait, and no limit from then on */
         int result_format;        /* 0 text, 1 binary */
+        int prepare;              /* enum lido_pg_prepare */
         const char *tag;          /* as in lido_acquire_options */
         struct lido_error *error; /* what went wrong, with its SQLSTATE; may be NULL; must live until the rows are closed */
 };

@@ -1,9 +1,9 @@
-/* The calls that borrowers make. What must be fast stands first, and each of these touches: the pool's first lines (constant), a
- * thread-local pointer, the cache's first line, one rack, its top slot, one state byte. The slow half is out of line.
+/* The calls that borrowers make. What must be fast touches: the pool's first line (constant), a thread-local
+ * pointer, the cache's first line, one rack, its top slot, one state byte. The slow half is out of line.
  *
- * A release first wins the state byte, LENT -> CACHED by compare-and-swap; who loses is told, and has changed nothing. Only the
- * winner makes an entry of the buffer, so no buffer is ever on two racks. That one compare-and-swap is what exactness costs:
- * 2.6 ns of some 6 (lib/buffer/README.md).
+ * A release first wins the state byte, LENT -> CACHED by compare-and-swap; who loses is told, and has changed
+ * nothing. Only the winner makes an entry of the buffer, so no buffer is ever on two racks. Exactness costs that
+ * one compare-and-swap: between nothing and a tenth of a pair, because it overlaps with the look-up.
  */
 #include "buffer/acquire.h"
 
@@ -54,7 +54,8 @@ static int refuse(const struct lido_buffer_pool *pool, uint32_t class_index, siz
         if (bytes == 0 || bytes > SIZE_MAX / 2)
                 return LIDO_EINVAL;
         if (pool->checks & CHECK_GUARD)
-                return (pool->only_bytes && bytes > pool->only_bytes) || guard_bytes_for(pool, bytes) > pool->max_bytes
+                return (pool->only_bytes && bytes > pool->only_bytes) ||
+                                       guard_bytes_for(pool, bytes) > pool->max_bytes
                                ? LIDO_EINVAL
                                : LIDO_OK;
         if (class_index == CLASS_HUGE)
@@ -101,7 +102,8 @@ static uint32_t stock(struct lido_buffer_cache *cache, struct lido_buffer_pool *
 }
 
 /* How many to fetch at once: half a rack, so that neither a taker nor a giver bounces. */
-static uint32_t refill_count(struct lido_buffer_cache *cache, struct lido_buffer_pool *pool, uint32_t class_index)
+static uint32_t refill_count(struct lido_buffer_cache *cache, struct lido_buffer_pool *pool,
+                             uint32_t class_index)
 {
         uint32_t count = 1;
 
@@ -185,15 +187,16 @@ int acquire_entry(struct lido_buffer_pool *pool, uint32_t class_index, size_t by
 
 void *acquire_finish(struct lido_buffer_pool *pool, const struct entry *entry, size_t bytes, const char *site)
 {
-        store_relaxed(entry->state, STATE_LENT);
+        store_relaxed(entry->state, pool->checks ? STATE_LENT_CHECKED : STATE_LENT);
         if (unlikely(pool->checks))
                 debug_lend(pool, entry, bytes, site);
         return entry->buffer;
 }
 
-/* timeout_ms: 0 does not wait. (Five parameters, the first four where the caller has them: no register is moved on the hot path.) */
-static buffer_cold int acquire_slow(struct lido_buffer_pool *pool, size_t bytes, void **ret_buffer, const char *site,
-                                    int64_t timeout_ms)
+/* timeout_ms: 0 does not wait. (Five parameters, the first four where the caller has them: no register is
+ * moved on the hot path.) */
+static buffer_cold int acquire_slow(struct lido_buffer_pool *pool, size_t bytes, void **ret_buffer,
+                                    const char *site, int64_t timeout_ms)
 {
         uint32_t class_index;
         struct entry entry;
@@ -213,7 +216,8 @@ static buffer_cold int acquire_slow(struct lido_buffer_pool *pool, size_t bytes,
 
 /* ---- acquire ---- */
 
-/* Hot: measured by tests/bench/adapters/buffers_lido.h. The owner is inside. Returns: false when the rack is empty. */
+/* Hot: measured by tests/bench/adapters/buffers_lido.h. The owner is inside. Returns: false when the rack is
+ * empty. */
 static inline always_inline bool acquire_hot(struct lido_buffer_pool *pool, struct lido_buffer_cache *cache,
                                              size_t bytes, void **ret_buffer)
 {
@@ -245,58 +249,63 @@ static inline bool is_plain(const struct lido_buffer_pool *pool, size_t bytes)
         return likely(bytes - 1 < pool->plain);
 }
 
-/* Another pool's cache was used last. */
-static __attribute__((noinline)) struct lido_buffer_cache *enter_other(const struct lido_buffer_pool *pool)
+/* The cache that the thread used last is not this pool's, or shut: enter the right one, if it is open. */
+static struct lido_buffer_cache *enter_other(const struct lido_buffer_pool *pool)
 {
         struct lido_buffer_cache *cache = cache_slots[pool->slot];
 
-        if (!cache || !cache_enter(cache, pool))
+        if (!cache || pool->checks || !cache_enter(cache, pool))
                 return NULL;
         return cache_last = cache;
 }
 
-/* Enter the thread's cache for a pool, the one used last before all others. Returns: NULL when none is open. */
-static inline always_inline struct lido_buffer_cache *enter_own(const struct lido_buffer_pool *pool)
+/* All that is not hot ends in a tail call, so that the hot path needs no stack frame. */
+static __attribute__((noinline)) int acquire_other(struct lido_buffer_pool *pool, size_t bytes,
+                                                   void **ret_buffer, const char *site, int64_t timeout_ms)
 {
-        struct lido_buffer_cache *cache = cache_last;
+        struct lido_buffer_cache *cache = is_plain(pool, bytes) ? enter_other(pool) : NULL;
 
-        return likely(cache_enter(cache, pool)) ? cache : enter_other(pool);
-}
-
-static inline always_inline bool acquire_plain(struct lido_buffer_pool *pool, size_t bytes, void **ret_buffer)
-{
-        struct lido_buffer_cache *cache;
-
-        if (unlikely(!is_plain(pool, bytes)))
-                return false;
-        cache = enter_own(pool);
-        return likely(cache != NULL) && likely(acquire_hot(pool, cache, bytes, ret_buffer));
+        if (cache && acquire_hot(pool, cache, bytes, ret_buffer))
+                return LIDO_OK;
+        return acquire_slow(pool, bytes, ret_buffer, site, timeout_ms);
 }
 
 buffer_hot int lido_buffer_try_acquire_at(struct lido_buffer_pool *pool, size_t bytes, void **ret_buffer,
                                           const char *site)
 {
-        if (likely(acquire_plain(pool, bytes, ret_buffer)))
-                return LIDO_OK;
-        return acquire_slow(pool, bytes, ret_buffer, site, 0);
+        struct lido_buffer_cache *cache = cache_last;
+
+        if (unlikely(!is_plain(pool, bytes)))
+                return acquire_slow(pool, bytes, ret_buffer, site, 0);
+        if (unlikely(!cache_enter(cache, pool)))
+                return acquire_other(pool, bytes, ret_buffer, site, 0);
+        if (unlikely(!acquire_hot(pool, cache, bytes, ret_buffer)))
+                return acquire_slow(pool, bytes, ret_buffer, site, 0);
+        return LIDO_OK;
 }
 
-buffer_hot int lido_buffer_acquire_at(struct lido_buffer_pool *pool, size_t bytes, void **ret_buffer, const char *site)
+buffer_hot int lido_buffer_acquire_at(struct lido_buffer_pool *pool, size_t bytes, void **ret_buffer,
+                                      const char *site)
 {
-        if (likely(acquire_plain(pool, bytes, ret_buffer)))
-                return LIDO_OK;
-        return acquire_slow(pool, bytes, ret_buffer, site, pool->options.acquire_timeout_ms);
+        struct lido_buffer_cache *cache = cache_last;
+
+        if (unlikely(!is_plain(pool, bytes)))
+                return acquire_slow(pool, bytes, ret_buffer, site, pool->options.acquire_timeout_ms);
+        if (unlikely(!cache_enter(cache, pool)))
+                return acquire_other(pool, bytes, ret_buffer, site, pool->options.acquire_timeout_ms);
+        if (unlikely(!acquire_hot(pool, cache, bytes, ret_buffer)))
+                return acquire_slow(pool, bytes, ret_buffer, site, pool->options.acquire_timeout_ms);
+        return LIDO_OK;
 }
 
-int lido_buffer_timed_acquire(struct lido_buffer_pool *pool, size_t bytes, int64_t timeout_ms, void **ret_buffer)
+int lido_buffer_timed_acquire(struct lido_buffer_pool *pool, size_t bytes, int64_t timeout_ms,
+                              void **ret_buffer)
 {
         if (!pool || timeout_ms < LIDO_TIMEOUT_DEFAULT)
                 return LIDO_EINVAL;
         if (timeout_ms == LIDO_TIMEOUT_DEFAULT)
                 timeout_ms = pool->options.acquire_timeout_ms;
-        if (likely(acquire_plain(pool, bytes, ret_buffer)))
-                return LIDO_OK;
-        return acquire_slow(pool, bytes, ret_buffer, "?", timeout_ms);
+        return acquire_other(pool, bytes, ret_buffer, "?", timeout_ms);
 }
 
 int lido_buffer_cache_acquire(struct lido_buffer_cache *cache, size_t bytes, void **ret_buffer)
@@ -310,7 +319,8 @@ int lido_buffer_cache_acquire(struct lido_buffer_cache *cache, size_t bytes, voi
                 return LIDO_EINVAL;
         if (is_plain(pool, bytes) && cache_enter(cache, pool) && acquire_hot(pool, cache, bytes, ret_buffer))
                 return LIDO_OK;
-        if (pool->epoch == fork_epoch && load_relaxed(&cache->open) != pool && load_relaxed(&pool->attention) == 0)
+        if (pool->epoch == fork_epoch && load_relaxed(&cache->open) != pool &&
+            load_relaxed(&pool->attention) == 0)
                 cache_reopen(cache, pool);
         class_index = acquire_class(pool, bytes);
         rc = entry_through(pool, cache, class_index, bytes, &entry);
@@ -321,7 +331,8 @@ int lido_buffer_cache_acquire(struct lido_buffer_cache *cache, size_t bytes, voi
 
 /* ---- the slow half of release ---- */
 
-/* The rack is full: its coldest half goes to the depot, so that the next releases and the next acquires have room. */
+/* The rack is full: its coldest half goes to the depot, so that the next releases and the next acquires have
+ * room. */
 static bool push(struct lido_buffer_pool *pool, struct lido_buffer_cache *cache, uint32_t class_index,
                  const struct entry *entry)
 {
@@ -351,7 +362,8 @@ static bool push(struct lido_buffer_pool *pool, struct lido_buffer_cache *cache,
         return true;
 }
 
-/* After something was put down: somebody may have begun to wait, or to close, since it was decided where to. */
+/* After something was put down: somebody may have begun to wait, or to close, since it was decided where to.
+ */
 static void settle_down(struct lido_buffer_pool *pool, uint32_t class_index)
 {
         line_look_again(pool);
@@ -360,11 +372,12 @@ static void settle_down(struct lido_buffer_pool *pool, uint32_t class_index)
         decay_arm(pool);
 }
 
-/* The buffer is CACHED and has no entry yet. The pool may end once its last buffer is down: hold it meanwhile. */
+/* The buffer is CACHED and has no entry yet. The pool may end once its last buffer is down: hold it
+ * meanwhile. */
 static buffer_cold int release_slow(struct span *span, struct lido_buffer_cache *cache, void *buffer,
                                     state_byte *state)
 {
-        const struct entry entry = { buffer, state };
+        const struct entry entry = {buffer, state};
         struct lido_buffer_pool *pool = span->pool;
         uint32_t class_index = span->class_index;
 
@@ -376,7 +389,8 @@ static buffer_cold int release_slow(struct span *span, struct lido_buffer_cache 
         if (pool->checks & CHECK_GUARD) {
                 guard_put(pool, &entry);
         } else {
-                if (load_relaxed(&pool->attention) != 0 || class_index == CLASS_HUGE || (pool->checks & CHECK_RESERVE))
+                if (load_relaxed(&pool->attention) != 0 || class_index == CLASS_HUGE ||
+                    (pool->checks & CHECK_RESERVE))
                         cache = NULL;
                 else if (!cache)
                         cache = cache_get(pool);
@@ -398,7 +412,8 @@ void release_batch(struct span *span, const struct entry *entries, uint32_t coun
         if (pool->epoch != fork_epoch)
                 return;
         add_relaxed(&pool->refs, 1);
-        if (load_relaxed(&pool->attention) == 0 && class_index != CLASS_HUGE && !(pool->checks & CHECK_RESERVE)) {
+        if (load_relaxed(&pool->attention) == 0 && class_index != CLASS_HUGE &&
+            !(pool->checks & CHECK_RESERVE)) {
                 depot_put(pool, class_index, entries, count);
         } else {
                 for (uint32_t i = 0; i < count; i++)
@@ -408,7 +423,7 @@ void release_batch(struct span *span, const struct entry *entries, uint32_t coun
         pool_unref(pool);
 }
 
-/* Who releases what is not lent. Nothing has been changed. */
+/* Who releases what is not lent. Nothing has been changed. `span` may be NULL. */
 static buffer_cold int misuse(struct span *span, const void *buffer, const char *site)
 {
         int code = !buffer ? LIDO_EINVAL : span && span_state(span, buffer) ? LIDO_EDOUBLE : LIDO_EFOREIGN;
@@ -423,12 +438,13 @@ static buffer_cold int misuse(struct span *span, const void *buffer, const char 
         return code;
 }
 
-/* Pools that check more, and pointers into the middle of something. The buffer is the releaser's alone between the compare-and-swap
- * and the push. */
-static buffer_cold int release_checked(struct span *span, struct lido_buffer_cache *cache, void *buffer, const char *site)
+/* The state is not LENT. Pools that check more lend otherwise: there the buffer is the releaser's alone
+ * between the compare-and-swap and the push. */
+static buffer_cold int release_checked(struct span *span, struct lido_buffer_cache *cache, void *buffer,
+                                       const char *site)
 {
         state_byte *state = span_state(span, buffer);
-        uint8_t seen = STATE_LENT;
+        uint8_t seen = STATE_LENT_CHECKED;
 
         if (!state)
                 return misuse(span, buffer, site);
@@ -447,9 +463,10 @@ static buffer_cold int release_checked(struct span *span, struct lido_buffer_cac
 
 /* Hot. The owner is inside. Returns: false when the rack is full.
  *
- * What is read of the span is only compared with what the cache was last used for: a branch that is predicted, and not a chain of
- * six loads that the next acquire would wait for (10 ns to 5 ns a pair). The fields are stored one by one, because a struct
- * would be read as a whole right after its halves were written, which no store buffer forwards. */
+ * What is read of the span is only compared with what the cache was last used for: a branch that is
+ * predicted, and not a chain of six loads that the next acquire would wait for (10 ns to 5 ns a pair). The
+ * fields are stored one by one, because a struct would be read as a whole right after its halves were
+ * written, which no store buffer forwards. */
 static inline always_inline bool release_hot(struct span *span, struct lido_buffer_cache *cache, void *buffer,
                                              state_byte *state)
 {
@@ -475,24 +492,34 @@ static inline always_inline bool release_hot(struct span *span, struct lido_buff
         return true;
 }
 
+static __attribute__((noinline)) int release_other(struct span *span, void *buffer, state_byte *state)
+{
+        struct lido_buffer_cache *cache = enter_other(span->pool);
+
+        if (cache && release_hot(span, cache, buffer, state))
+                return LIDO_OK;
+        return release_slow(span, NULL, buffer, state);
+}
+
 buffer_hot int lido_buffer_release_at(void *buffer, const char *site)
 {
+        struct lido_buffer_cache *cache = cache_last;
         struct span *span = span_of(buffer);
-        struct lido_buffer_cache *cache;
         uint8_t seen = STATE_LENT;
         uint64_t i;
 
         if (unlikely(!span))
                 return misuse(span, buffer, site);
         i = span_index(span, buffer);
-        if (unlikely(i >= span->plain))
-                return release_checked(span, NULL, buffer, site);
-        if (unlikely(!cas_acq_rel(&span->state[i], &seen, STATE_CACHED)))
+        if (unlikely(i == UINT64_MAX))
                 return misuse(span, buffer, site);
-        cache = enter_own(span->pool);
-        if (likely(cache != NULL) && likely(release_hot(span, cache, buffer, &span->state[i])))
-                return LIDO_OK;
-        return release_slow(span, NULL, buffer, &span->state[i]);
+        if (unlikely(!cas_acq_rel(&span->state[i], &seen, STATE_CACHED)))
+                return release_checked(span, NULL, buffer, site);
+        if (unlikely(!cache_enter(cache, span->pool)))
+                return release_other(span, buffer, &span->state[i]);
+        if (unlikely(!release_hot(span, cache, buffer, &span->state[i])))
+                return release_slow(span, NULL, buffer, &span->state[i]);
+        return LIDO_OK;
 }
 
 int lido_buffer_cache_release(struct lido_buffer_cache *cache, void *buffer)
@@ -507,13 +534,13 @@ int lido_buffer_cache_release(struct lido_buffer_cache *cache, void *buffer)
         if (!span)
                 return misuse(span, buffer, "cache handle");
         pool = load_relaxed(&cache->pool);
-        i = span_index(span, buffer);
         if (span->pool != pool)
                 return lido_buffer_release_at(buffer, "cache handle");
-        if (i >= span->plain)
-                return release_checked(span, cache, buffer, "cache handle");
-        if (!cas_acq_rel(&span->state[i], &seen, STATE_CACHED))
+        i = span_index(span, buffer);
+        if (i == UINT64_MAX)
                 return misuse(span, buffer, "cache handle");
+        if (!cas_acq_rel(&span->state[i], &seen, STATE_CACHED))
+                return release_checked(span, cache, buffer, "cache handle");
         if (cache_enter(cache, pool) && release_hot(span, cache, buffer, &span->state[i]))
                 return LIDO_OK;
         return release_slow(span, cache, buffer, &span->state[i]);
@@ -527,7 +554,7 @@ static struct span *lent_span(const void *buffer)
         state_byte *state = span ? span_state(span, buffer) : NULL;
         uint8_t seen = state ? load_relaxed(state) : STATE_NONE;
 
-        return seen == STATE_LENT || seen == STATE_LENT_TRACED ? span : NULL;
+        return seen == STATE_LENT || seen == STATE_LENT_CHECKED || seen == STATE_LENT_TRACED ? span : NULL;
 }
 
 size_t lido_buffer_bytes(const void *buffer)

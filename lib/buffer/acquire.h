@@ -16,7 +16,8 @@ int acquire_supply(struct lido_buffer_pool *pool, uint32_t class_index, size_t b
 int acquire_entry(struct lido_buffer_pool *pool, uint32_t class_index, size_t bytes, struct entry *ret_entry);
 
 /* An entry becomes a lent buffer. */
-void *acquire_finish(struct lido_buffer_pool *pool, const struct entry *entry, size_t bytes, const char *site);
+void *acquire_finish(struct lido_buffer_pool *pool, const struct entry *entry, size_t bytes,
+                     const char *site);
 
 /* Entries of one pool and class that were won and are on no rack. `span` is that of one of them. */
 void release_batch(struct span *span, const struct entry *entries, uint32_t count);

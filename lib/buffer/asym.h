@@ -1,11 +1,13 @@
-/* buffer/asym.h - a fence whose cost lies on one side: the owner of a cache pays nothing, whoever comes to empty it pays for both.
+/* buffer/asym.h - a fence whose cost lies on one side: the owner of a cache pays nothing, whoever comes to
+ * empty it pays for both.
  *
  *      owner:    busy = 1; fence_light(); if (open) ...; busy = 0 (release)
  *      visitor:  open = NULL; fence_heavy(); wait until busy == 0 (acquire)
  *
- * Either the visitor sees busy, or the owner sees that it is shut: the store of one side and the load after it cannot both
- * be passed by. On Linux the heavy side is membarrier(2), 0.4 us alone and 11 us beside a running thread. Where the
- * system refuses it, fence_is_asymmetric says so, and the light side has to pay a real fence (the caller's choice).
+ * Either the visitor sees busy, or the owner sees that it is shut: the store of one side and the load after
+ * it cannot both be passed by. On Linux the heavy side is membarrier(2), 0.4 us alone and 11 us beside a
+ * running thread. Where the system refuses it, fence_is_asymmetric says so, and the light side has to pay a
+ * real fence (the caller's choice).
  */
 #ifndef LIDO_BUFFER_ASYM_H
 #define LIDO_BUFFER_ASYM_H

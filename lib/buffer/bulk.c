@@ -23,8 +23,8 @@ static void lend(const struct entry *entries, uint32_t count, void **ret_buffers
 }
 
 /* What the rack has. Hot: measured by the batch workload. Returns: how many. */
-static uint32_t from_rack(struct lido_buffer_cache *cache, struct lido_buffer_pool *pool, uint32_t class_index,
-                           void **ret_buffers, uint32_t count)
+static uint32_t from_rack(struct lido_buffer_cache *cache, struct lido_buffer_pool *pool,
+                          uint32_t class_index, void **ret_buffers, uint32_t count)
 {
         struct rack *rack = &cache->racks[class_index];
         uint32_t n;
@@ -42,7 +42,8 @@ static uint32_t from_rack(struct lido_buffer_cache *cache, struct lido_buffer_po
 }
 
 /* One by one, for what is not plain. Returns: how many. */
-static uint32_t singly(struct lido_buffer_pool *pool, size_t bytes, void **ret_buffers, uint32_t count, int *ret_rc)
+static uint32_t singly(struct lido_buffer_pool *pool, size_t bytes, void **ret_buffers, uint32_t count,
+                       int *ret_rc)
 {
         for (uint32_t i = 0; i < count; i++) {
                 *ret_rc = lido_buffer_try_acquire_at(pool, bytes, &ret_buffers[i], "bulk");
@@ -52,8 +53,8 @@ static uint32_t singly(struct lido_buffer_pool *pool, size_t bytes, void **ret_b
         return count;
 }
 
-static uint32_t from_depot(struct lido_buffer_pool *pool, uint32_t class_index, size_t bytes, void **ret_buffers,
-                           uint32_t count, int *ret_rc)
+static uint32_t from_depot(struct lido_buffer_pool *pool, uint32_t class_index, size_t bytes,
+                           void **ret_buffers, uint32_t count, int *ret_rc)
 {
         struct entry entries[BATCH];
         uint32_t got = 0;
@@ -104,7 +105,8 @@ int lido_buffer_acquire_bulk(struct lido_buffer_pool *pool, size_t bytes, uint32
 
 /* ---- release ---- */
 
-/* Buffers that follow each other are mostly of one class, often of one span: what is known of that is kept at hand. */
+/* Buffers that follow each other are mostly of one class, often of one span: what is known of that is kept at
+ * hand. */
 struct run {
         struct lido_buffer_pool *pool;
         size_t rack;
@@ -124,7 +126,7 @@ static bool run_enter(struct run *run, const void *buffer)
                 return false;
         run->base = span->base;
         run->bytes = span->bytes;
-        run->extent = span->plain * span->bytes;
+        run->extent = span->count * span->bytes;
         run->reciprocal = span->reciprocal;
         run->state = span->state;
         return true;
@@ -150,8 +152,10 @@ static inline always_inline state_byte *win(struct run *run, const void *buffer)
         return &run->state[i];
 }
 
-/* Onto the rack, as long as there is room and they are of the run. Hot: measured by the batch workload. Returns: how many. */
-static uint32_t to_rack(struct lido_buffer_cache *cache, struct run *run, void *const *buffers, uint32_t count)
+/* Onto the rack, as long as there is room and they are of the run. Hot: measured by the batch workload.
+ * Returns: how many. */
+static uint32_t to_rack(struct lido_buffer_cache *cache, struct run *run, void *const *buffers,
+                        uint32_t count)
 {
         struct rack *rack;
         struct entry *top;
@@ -207,8 +211,8 @@ int lido_buffer_release_bulk(void *const *buffers, uint32_t count)
                 struct span *span = span_of(buffers[done]);
 
                 n = 0;
-                if (likely(span != NULL)) {
-                        struct run run = { .pool = span->pool, .rack = span->rack };
+                if (likely(span && !span->pool->checks)) {
+                        struct run run = {.pool = span->pool, .rack = span->rack};
 
                         n = to_rack(cache_slots[span->slot], &run, buffers + done, count - done);
                         if (n == 0)

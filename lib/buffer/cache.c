@@ -17,8 +17,9 @@
 _Thread_local struct lido_buffer_cache *cache_slots[CACHE_SLOTS] initial_exec;
 struct lido_buffer_cache cache_none;
 _Thread_local struct lido_buffer_cache *cache_last initial_exec = &cache_none;
-static _Thread_local struct lido_buffer_cache *own_caches __attribute__((tls_model("initial-exec"))); /* linked by next */
-uint32_t fork_epoch = 1; /* written in a child that has one thread */
+static _Thread_local struct lido_buffer_cache *own_caches
+        __attribute__((tls_model("initial-exec"))); /* linked by next */
+uint32_t fork_epoch = 1;                            /* written in a child that has one thread */
 
 static struct mutex registry = MUTEX_INIT; /* who is in which pool's list, and who may open */
 static pthread_key_t exit_key;
@@ -87,7 +88,8 @@ static size_t slots_of(const struct lido_buffer_pool *pool)
 
 int cache_new(struct lido_buffer_pool *pool, bool handle, struct lido_buffer_cache **ret_cache)
 {
-        size_t racks = (pool->class_count + 1) * sizeof(struct rack), slots = slots_of(pool) * sizeof(struct entry);
+        size_t racks = (pool->class_count + 1) * sizeof(struct rack),
+               slots = slots_of(pool) * sizeof(struct entry);
         size_t more = pool->class_count * sizeof(struct rack_more);
         struct lido_buffer_cache *cache = mem_zalloc_aligned(64, sizeof *cache + racks + slots + more);
         struct entry *base;
@@ -158,7 +160,8 @@ struct lido_buffer_cache *cache_get(struct lido_buffer_pool *pool)
         if (!cache || load_relaxed(&cache->pool) != pool)
                 cache = find(pool);
         if (!cache) {
-                if (pthread_setspecific(exit_key, &exit_key) != 0 || cache_new(pool, false, &cache) != LIDO_OK)
+                if (pthread_setspecific(exit_key, &exit_key) != 0 ||
+                    cache_new(pool, false, &cache) != LIDO_OK)
                         return NULL;
                 cache->next = own_caches;
                 own_caches = cache;
@@ -236,7 +239,8 @@ static bool shut_all(struct lido_buffer_pool *pool, uint64_t *ret_pass)
 
         mutex_lock(&registry);
         *ret_pass = ++pool->pass;
-        list_for_each(it, &pool->caches) {
+        list_for_each(it, &pool->caches)
+        {
                 struct lido_buffer_cache *cache = list_entry(it, struct lido_buffer_cache, link);
 
                 if (cache->drained) {
@@ -252,8 +256,8 @@ static bool shut_all(struct lido_buffer_pool *pool, uint64_t *ret_pass)
         return any;
 }
 
-/* The next cache of this pass: shut, and nobody inside. Waits for the owner to leave: ten instructions, or the time
- * slice of whoever has preempted it. Returns: NULL when the pass is through. */
+/* The next cache of this pass: shut, and nobody inside. Waits for the owner to leave: ten instructions, or
+ * the time slice of whoever has preempted it. Returns: NULL when the pass is through. */
 static struct lido_buffer_cache *next_locked(struct lido_buffer_pool *pool, uint64_t pass) REQUIRES(registry)
 {
         struct list *it = pool->caches.next;
@@ -306,8 +310,8 @@ size_t cache_collect_all(struct lido_buffer_pool *pool)
 }
 
 /* Empty one rack that was idle. Returns: how many entries, with the class; 0 when none is left to empty. */
-static uint32_t empty_idle_locked(struct lido_buffer_pool *pool, struct lido_buffer_cache *cache, struct entry *entries,
-                                  uint32_t *ret_class) REQUIRES(registry)
+static uint32_t empty_idle_locked(struct lido_buffer_pool *pool, struct lido_buffer_cache *cache,
+                                  struct entry *entries, uint32_t *ret_class) REQUIRES(registry)
 {
         uint32_t count;
 
@@ -372,8 +376,7 @@ bool cache_any_open(struct lido_buffer_pool *pool)
         bool any = false;
 
         mutex_lock(&registry);
-        list_for_each(it, &pool->caches)
-                any |= !list_entry(it, struct lido_buffer_cache, link)->drained;
+        list_for_each(it, &pool->caches) any |= !list_entry(it, struct lido_buffer_cache, link)->drained;
         mutex_unlock(&registry);
         return any;
 }
@@ -392,7 +395,8 @@ uint32_t cache_attention(struct lido_buffer_pool *pool, int change)
 void cache_forget_pool(struct lido_buffer_pool *pool)
 {
         mutex_lock(&registry);
-        list_for_each_safe(it, &pool->caches) {
+        list_for_each_safe(it, &pool->caches)
+        {
                 struct lido_buffer_cache *cache = list_entry(it, struct lido_buffer_cache, link);
 
                 store_relaxed(&cache->open, NULL);
@@ -406,7 +410,8 @@ void cache_forget_pool(struct lido_buffer_pool *pool)
 void cache_stats(struct lido_buffer_pool *pool, struct lido_buffer_stats *stats)
 {
         mutex_lock(&registry);
-        list_for_each(it, &pool->caches) {
+        list_for_each(it, &pool->caches)
+        {
                 struct lido_buffer_cache *cache = list_entry(it, struct lido_buffer_cache, link);
 
                 stats->caches++;

@@ -1,21 +1,23 @@
-/* buffer/cache.h - the cache of one thread for one pool, which its owner uses without an atomic, and others can empty.
+/* buffer/cache.h - the cache of one thread for one pool, which its owner uses without an atomic, and others
+ * can empty.
  *
- * The owner enters (busy = 1, then reads `open`), moves an entry, and leaves (busy = 0). A visitor (the decay, a trim, somebody
- * who waits at the cap) shuts the cache (open = NULL), runs a heavy fence, waits until it is not busy, and then has the
- * racks for itself until it, or the owner in its slow path, opens the cache again; both under the registry lock.
+ * The owner enters (busy = 1, then reads `open`), moves an entry, and leaves (busy = 0). A visitor (the
+ * decay, a trim, somebody who waits at the cap) shuts the cache (open = NULL), runs a heavy fence, waits
+ * until it is not busy, and then has the racks for itself until it, or the owner in its slow path, opens the
+ * cache again; both under the registry lock.
  *
  *      OPEN    open == pool    the owner alone touches the racks, inside enter and leave
- *      SHUT    open == NULL    once busy was seen 0 after the fence, who holds the registry lock may touch the racks
- *      DRAINED SHUT, and the racks are empty
+ *      SHUT    open == NULL    once busy was seen 0 after the fence, who holds the registry lock may touch
+ * the racks DRAINED SHUT, and the racks are empty
  *
  *      OPEN -> SHUT           cache_visit, cache_end (registry lock)
  *      SHUT -> DRAINED        cache_visit
- *      SHUT, DRAINED -> OPEN  cache_get in its owner's slow path, and cache_visit for one that is in use (registry lock); never
- *                             while pool->attention > 0, so that nothing is hidden from those who wait
+ *      SHUT, DRAINED -> OPEN  cache_get in its owner's slow path, and cache_visit for one that is in use
+ * (registry lock); never while pool->attention > 0, so that nothing is hidden from those who wait
  *
- * Nearly missed: the owner may be inside when it is shut. Its entry then lands on the rack, and the visitor sees it, because it waits for
- * busy == 0. The owner may also be on its way to the depot with a batch in its hands: it looks at `attention` after it has put the
- * batch down, and serves those who wait.
+ * Nearly missed: the owner may be inside when it is shut. Its entry then lands on the rack, and the visitor
+ * sees it, because it waits for busy == 0. The owner may also be on its way to the depot with a batch in its
+ * hands: it looks at `attention` after it has put the batch down, and serves those who wait.
  */
 #ifndef LIDO_BUFFER_CACHE_H
 #define LIDO_BUFFER_CACHE_H
@@ -25,7 +27,8 @@
 
 #define initial_exec __attribute__((tls_model("initial-exec"), visibility("hidden")))
 
-/* The calling thread's caches; the pool's slot chooses. Another pool's cache may stand there, or a dead one: compare `open`. */
+/* The calling thread's caches; the pool's slot chooses. Another pool's cache may stand there, or a dead one:
+ * compare `open`. */
 extern _Thread_local struct lido_buffer_cache *cache_slots[CACHE_SLOTS] initial_exec;
 
 /* Of these, the one that was used last; cache_none, which is never open, when there is none. */
@@ -76,11 +79,12 @@ void cache_reopen(struct lido_buffer_cache *cache, struct lido_buffer_pool *pool
 /* Give its entries to the depots, take it off its pool, free it. Owner only. No lock held. */
 void cache_end(struct lido_buffer_cache *cache);
 
-/* Empty every cache into the depots and leave it shut; waits for owners that are inside. Returns: buffers. No lock held. */
+/* Empty every cache into the depots and leave it shut; waits for owners that are inside. Returns: buffers. No
+ * lock held. */
 size_t cache_collect_all(struct lido_buffer_pool *pool);
 
-/* Empty the racks that were not used since the last call; a cache without use at all stays shut. *ret_left becomes
- * true when anything stays cached. No lock held. */
+/* Empty the racks that were not used since the last call; a cache without use at all stays shut. *ret_left
+ * becomes true when anything stays cached. No lock held. */
 void cache_tick(struct lido_buffer_pool *pool, bool *ret_left);
 
 /* Has any cache been opened and not drained since? */

@@ -12,7 +12,8 @@ static size_t round_up(size_t bytes, size_t to)
         return (bytes + to - 1) / to * to;
 }
 
-/* A class that is cut from a span follows the next at its own size, so it must keep the alignment; a single one fills pages. */
+/* A class that is cut from a span follows the next at its own size, so it must keep the alignment; a single
+ * one fills pages. */
 static size_t class_size(const struct lido_buffer_pool *pool, size_t bytes)
 {
         bytes = round_up(bytes, pool->alignment);
@@ -78,13 +79,15 @@ int classes_init(struct lido_buffer_pool *pool)
                 pool->only_bytes = pool->largest = pool->sizes[0];
                 return LIDO_OK;
         }
-        if (largest > CLASS_LARGEST_MAX || largest < SMALLEST || (per != 1 && per != 2 && per != 4 && per != 8) ||
-            o->named_count > 16 || (o->named_count && !o->named_bytes))
+        if (largest > CLASS_LARGEST_MAX || largest < SMALLEST ||
+            (per != 1 && per != 2 && per != 4 && per != 8) || o->named_count > 16 ||
+            (o->named_count && !o->named_bytes))
                 return LIDO_EINVAL;
         if (!add_geometric(pool, largest, per))
                 return LIDO_EINVAL;
         for (uint32_t i = 0; i < o->named_count; i++)
-                if (o->named_bytes[i] == 0 || o->named_bytes[i] > CLASS_LARGEST_MAX || !add(pool, o->named_bytes[i]))
+                if (o->named_bytes[i] == 0 || o->named_bytes[i] > CLASS_LARGEST_MAX ||
+                    !add(pool, o->named_bytes[i]))
                         return LIDO_EINVAL;
         pool->largest = pool->sizes[pool->class_count - 1];
         fill_map(pool);

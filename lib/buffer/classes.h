@@ -1,11 +1,12 @@
 /* buffer/classes.h - sizes: which classes a pool has, and which of them holds a buffer of so many bytes.
  *
- * Classes are geometric, per_doubling of them between a power of two and the next, no two closer than 16 bytes, each a
- * multiple of the alignment, those above SINGLE_FROM whole pages; sizes named by the embedder are added as they are. The waste
- * of each scheme is in lib/buffer/README.md.
+ * Classes are geometric, per_doubling of them between a power of two and the next, no two closer than 16
+ * bytes, each a multiple of the alignment, those above SINGLE_FROM whole pages; sizes named by the embedder
+ * are added as they are. The waste of each scheme is in lib/buffer/README.md.
  *
- * The look-up: the three bits below the leading one of (bytes - 1) choose one of 8 ranges a doubling; map[] has the first class
- * that can hold the least size of the range, and a step or two lead from there to the right one.
+ * The look-up: the three bits below the leading one of (bytes - 1) choose one of 8 ranges a doubling; map[]
+ * has the first class that can hold the least size of the range, and a step or two lead from there to the
+ * right one.
  */
 #ifndef LIDO_BUFFER_CLASSES_H
 #define LIDO_BUFFER_CLASSES_H

@@ -91,7 +91,8 @@ void debug_region_end(struct span *span)
 
 /* ---- events ---- */
 
-static void report(struct lido_buffer_pool *pool, const void *buffer, int code, const char *site, const char *reason)
+static void report(struct lido_buffer_pool *pool, const void *buffer, int code, const char *site,
+                   const char *reason)
 {
         struct lido_event event = {
                 .size = sizeof event,
@@ -159,7 +160,8 @@ static bool cookie_holds(struct lido_buffer_pool *pool, struct span *span, const
         const unsigned char *memory = buffer;
 
         return bytes != SIZE_MAX &&
-               is_filled(memory + bytes, (size_t)((const unsigned char *)tail_of(span, buffer) - memory) - bytes, FILLER);
+               is_filled(memory + bytes,
+                         (size_t)((const unsigned char *)tail_of(span, buffer) - memory) - bytes, FILLER);
 }
 
 /* ---- out and back ---- */

@@ -9,7 +9,7 @@
 #include "buffer/huge.h"
 #include "buffer/pool.h"
 
-#define SURVIVES 8          /* one in so many of the unused outlives a tick */
+#define SURVIVES 8                     /* one in so many of the unused outlives a tick */
 #define TRIMMED_FROM ((size_t)1 << 20) /* bytes given back at once of which the source is told */
 
 /* How many of the unused to shed now. */

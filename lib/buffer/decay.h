@@ -1,12 +1,14 @@
-/* buffer/decay.h - the decay: what nobody has needed since the last tick goes back, a little at a time, then the ticks stop.
+/* buffer/decay.h - the decay: what nobody has needed since the last tick goes back, a little at a time, then
+ * the ticks stop.
  *
- * A tick empties idle racks, asks each depot how much of it stood unused since the last tick, and sheds seven eighths of that (all of
- * it when it is little): after a burst an eighth survives a tick, so that the next burst finds something and a single one pins nothing.
- * Spans untouched for a tick are purged, or end. When nothing is kept any more the timer is not set again; whoever opens a
- * cache or fills a depot arms it.
+ * A tick empties idle racks, asks each depot how much of it stood unused since the last tick, and sheds seven
+ * eighths of that (all of it when it is little): after a burst an eighth survives a tick, so that the next
+ * burst finds something and a single one pins nothing. Spans untouched for a tick are purged, or end. When
+ * nothing is kept any more the timer is not set again; whoever opens a cache or fills a depot arms it.
  *
  *      armed 0 -> 1   decay_arm: posts to the loop, with a reference on the pool
- *      armed 1 -> 0   on_timer, when nothing was left; it looks again afterwards, because a cache may have been opened in between
+ *      armed 1 -> 0   on_timer, when nothing was left; it looks again afterwards, because a cache may have
+ * been opened in between
  */
 #ifndef LIDO_BUFFER_DECAY_H
 #define LIDO_BUFFER_DECAY_H

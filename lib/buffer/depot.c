@@ -10,8 +10,10 @@
 
 /* ---- constructed state ---- */
 
-/* Entries that came RAW are constructed; those that refuse go back. Returns: how many entries are good, in front. */
-static uint32_t construct(struct lido_buffer_pool *pool, uint32_t class_index, struct entry *entries, uint32_t count)
+/* Entries that came RAW are constructed; those that refuse go back. Returns: how many entries are good, in
+ * front. */
+static uint32_t construct(struct lido_buffer_pool *pool, uint32_t class_index, struct entry *entries,
+                          uint32_t count)
 {
         const struct lido_buffer_options *o = &pool->options;
         struct buffer_class *class = &pool->classes[class_index];
@@ -36,7 +38,26 @@ static uint32_t construct(struct lido_buffer_pool *pool, uint32_t class_index, s
 
 /* ---- take and put ---- */
 
-static uint32_t pop_locked(struct buffer_class *class, struct entry *entries, uint32_t count) REQUIRES(class->lock)
+/* A trip lasts some 50 ns, falling asleep and being woken 5 us: look for so long before. */
+#define LOOKS 256
+
+static inline void trip_lock(struct buffer_class *class) ACQUIRES(class->lock)
+{
+        for (int i = 0; i < LOOKS && load_relaxed(&class->held); i++)
+                cpu_relax();
+        mutex_lock(&class->lock);
+        store_relaxed(&class->held, 1);
+        class->contended++;
+}
+
+static inline void trip_unlock(struct buffer_class *class) RELEASES(class->lock)
+{
+        store_relaxed(&class->held, 0);
+        mutex_unlock(&class->lock);
+}
+
+static uint32_t pop_locked(struct buffer_class *class, struct entry *entries, uint32_t count)
+        REQUIRES(class->lock)
 {
         uint32_t n = count < class->count ? count : class->count;
 
@@ -52,40 +73,41 @@ static uint32_t take(struct buffer_class *class, struct entry *entries, uint32_t
 {
         uint32_t got;
 
-        mutex_lock(&class->lock);
-        class->contended++;
+        trip_lock(class);
         got = pop_locked(class, entries, count);
         if (got < count)
                 got += span_carve_locked(class, entries + got, count - got);
-        mutex_unlock(&class->lock);
+        trip_unlock(class);
         return got;
 }
 
-uint32_t depot_take(struct lido_buffer_pool *pool, uint32_t class_index, struct entry *entries, uint32_t count)
+uint32_t depot_take(struct lido_buffer_pool *pool, uint32_t class_index, struct entry *entries,
+                    uint32_t count)
 {
         uint32_t got = take(&pool->classes[class_index], entries, count);
 
         return pool->options.construct ? construct(pool, class_index, entries, got) : got;
 }
 
-void depot_put(struct lido_buffer_pool *pool, uint32_t class_index, const struct entry *entries, uint32_t count)
+void depot_put(struct lido_buffer_pool *pool, uint32_t class_index, const struct entry *entries,
+               uint32_t count)
 {
         struct buffer_class *class = &pool->classes[class_index];
         uint32_t fit;
 
-        mutex_lock(&class->lock);
-        class->contended++;
+        trip_lock(class);
         fit = count < DEPOT_MAX - class->count ? count : DEPOT_MAX - class->count;
         for (uint32_t i = 0; i < count - fit; i++)
                 span_give_back_locked(class, &entries[i], STATE_KEPT);
         memcpy(&class->entries[class->count], &entries[count - fit], fit * sizeof *entries);
         class->count += fit;
-        mutex_unlock(&class->lock);
+        trip_unlock(class);
 }
 
 /* ---- the ladder ---- */
 
-/* A new span for the class, whose first buffers are the caller's. Returns: how many; or LIDO_EEXHAUSTED, LIDO_ENOMEM. */
+/* A new span for the class, whose first buffers are the caller's. Returns: how many; or LIDO_EEXHAUSTED,
+ * LIDO_ENOMEM. */
 static int grow(struct lido_buffer_pool *pool, uint32_t class_index, struct entry *entries, uint32_t count)
 {
         struct buffer_class *class = &pool->classes[class_index];
@@ -111,7 +133,8 @@ static int grow(struct lido_buffer_pool *pool, uint32_t class_index, struct entr
         return (int)got; /* 0: others were quicker */
 }
 
-/* The cap is reached, or memory: empty the caches, and give back what other classes keep until there is room. */
+/* The cap is reached, or memory: empty the caches, and give back what other classes keep until there is room.
+ */
 static bool reclaim(struct lido_buffer_pool *pool, uint32_t class_index, size_t bytes)
 {
         size_t freed = 0;
@@ -171,7 +194,8 @@ static bool to_reserve(struct lido_buffer_pool *pool, const struct entry *entry)
         return taken;
 }
 
-static int supply_class(struct lido_buffer_pool *pool, uint32_t class_index, struct entry *entries, uint32_t count)
+static int supply_class(struct lido_buffer_pool *pool, uint32_t class_index, struct entry *entries,
+                        uint32_t count)
 {
         size_t bytes = pool->classes[class_index].bytes;
         bool reclaimed = false;
@@ -240,11 +264,13 @@ void depot_return(struct lido_buffer_pool *pool, uint32_t class_index, const str
 #define SHED_BATCH 32
 
 /* Unlink up to SHED_BATCH spans that are free as a whole. Returns: how many. */
-static uint32_t pick_free_locked(struct buffer_class *class, struct span **spans, uint32_t age) REQUIRES(class->lock)
+static uint32_t pick_free_locked(struct buffer_class *class, struct span **spans, uint32_t age)
+        REQUIRES(class->lock)
 {
         uint32_t n = 0;
 
-        list_for_each_safe(it, &class->spans[FULLNESS - 1]) {
+        list_for_each_safe(it, &class->spans[FULLNESS - 1])
+        {
                 struct span *span = list_entry(it, struct span, link);
 
                 if (n == SHED_BATCH)
@@ -278,17 +304,20 @@ static size_t end_free_spans(struct buffer_class *class, uint32_t age)
 }
 
 /* Detach up to SHED_BATCH spans with warm free buffers. Returns: how many. */
-static uint32_t pick_warm_locked(struct buffer_class *class, struct span **spans, uint32_t age) REQUIRES(class->lock)
+static uint32_t pick_warm_locked(struct buffer_class *class, struct span **spans, uint32_t age)
+        REQUIRES(class->lock)
 {
         uint32_t n = 0;
 
         for (uint32_t f = 0; f < FULLNESS; f++)
-                list_for_each_safe(it, &class->spans[f]) {
+                list_for_each_safe(it, &class->spans[f])
+                {
                         struct span *span = list_entry(it, struct span, link);
 
                         if (n == SHED_BATCH)
                                 return n;
-                        if (span->kept == 0 || class->tick - span->stamp < age || (span->flags & SPAN_CALLERS))
+                        if (span->kept == 0 || class->tick - span->stamp < age ||
+                            (span->flags & SPAN_CALLERS))
                                 continue;
                         list_unlink(&span->link);
                         span->detached = 1;
@@ -297,8 +326,8 @@ static uint32_t pick_warm_locked(struct buffer_class *class, struct span **spans
         return n;
 }
 
-/* Each span is purged at most once a call: attaching makes its stamp new, and with age 0 a span that could not be cleaned
- * would come again. */
+/* Each span is purged at most once a call: attaching makes its stamp new, and with age 0 a span that could
+ * not be cleaned would come again. */
 static size_t purge_spans(struct buffer_class *class, uint32_t age)
 {
         struct span *spans[SHED_BATCH];
@@ -323,7 +352,8 @@ static size_t purge_spans(struct buffer_class *class, uint32_t age)
         return bytes;
 }
 
-size_t depot_give_back(struct lido_buffer_pool *pool, uint32_t class_index, const struct entry *entries, uint32_t count)
+size_t depot_give_back(struct lido_buffer_pool *pool, uint32_t class_index, const struct entry *entries,
+                       uint32_t count)
 {
         struct buffer_class *class = &pool->classes[class_index];
 
@@ -345,7 +375,8 @@ size_t depot_shed(struct lido_buffer_pool *pool, uint32_t class_index, uint32_t 
         for (uint32_t i = 0; i < count; i++) {
                 span_give_back_locked(class, &class->entries[i], STATE_KEPT);
                 if (age > 0)
-                        span_of(class->entries[i].buffer)->stamp -= age; /* it has stood in the depot for that long */
+                        span_of(class->entries[i].buffer)->stamp -=
+                                age; /* it has stood in the depot for that long */
         }
         class->count -= count;
         memmove(class->entries, class->entries + count, class->count * sizeof *class->entries);
@@ -361,9 +392,8 @@ static bool any_kept_locked(struct buffer_class *class) REQUIRES(class->lock)
         if (class->count > 0)
                 return true;
         for (uint32_t f = 0; f < FULLNESS; f++)
-                list_for_each(it, &class->spans[f])
-                        if (list_entry(it, struct span, link)->kept > 0)
-                                return true;
+                list_for_each(it,
+                              &class->spans[f]) if (list_entry(it, struct span, link)->kept > 0) return true;
         return false;
 }
 

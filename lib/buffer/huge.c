@@ -19,10 +19,12 @@ static struct span *best_fit_locked(struct lido_buffer_pool *pool, size_t bytes)
 {
         struct span *best = NULL;
 
-        list_for_each(it, &pool->huge_warm) {
+        list_for_each(it, &pool->huge_warm)
+        {
                 struct span *span = list_entry(it, struct span, link);
 
-                if (span->bytes >= bytes && span->bytes - bytes <= bytes / 8 && (!best || span->bytes < best->bytes))
+                if (span->bytes >= bytes && span->bytes - bytes <= bytes / 8 &&
+                    (!best || span->bytes < best->bytes))
                         best = span;
         }
         return best;
@@ -56,7 +58,8 @@ int huge_take(struct lido_buffer_pool *pool, size_t bytes, struct entry *entry)
         return 1;
 }
 
-/* Unlink the oldest warm ones, while there are more than `keep` bytes, that are `age` ticks old. Returns: how many. */
+/* Unlink the oldest warm ones, while there are more than `keep` bytes, that are `age` ticks old. Returns: how
+ * many. */
 static uint32_t pick_locked(struct lido_buffer_pool *pool, struct span **spans, size_t keep, uint32_t age)
         REQUIRES(pool->huge_lock)
 {
@@ -89,7 +92,9 @@ static size_t end_all(struct span **spans, uint32_t count)
 void huge_put(struct lido_buffer_pool *pool, const struct entry *entry)
 {
         struct span *spans[SHED_BATCH], *span = span_of(entry->buffer);
-        size_t keep = load_acquire(&pool->closed) || pool->options.mode == LIDO_BUFFER_MODE_RESERVE ? 0 : pool->options.warm_bytes;
+        size_t keep = load_acquire(&pool->closed) || pool->options.mode == LIDO_BUFFER_MODE_RESERVE
+                              ? 0
+                              : pool->options.warm_bytes;
         uint32_t n;
 
         mutex_lock(&pool->huge_lock);

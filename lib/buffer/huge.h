@@ -1,7 +1,8 @@
 /* buffer/huge.h - buffers above the largest class: each a span of its own, kept while warm.
  *
- * Straight to the operating system and back costs 31 to 62 times a reuse (PEERS C1), so a released one waits on a short list for
- * a request that it fits, at most an eighth larger than asked for, until the decay or warm_bytes sends it back.
+ * Straight to the operating system and back costs 31 to 62 times a reuse (PEERS C1), so a released one waits
+ * on a short list for a request that it fits, at most an eighth larger than asked for, until the decay or
+ * warm_bytes sends it back.
  */
 #ifndef LIDO_BUFFER_HUGE_H
 #define LIDO_BUFFER_HUGE_H

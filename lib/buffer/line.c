@@ -56,7 +56,8 @@ static void wake(struct waiter *waiter, void (*notify)(struct waiter *))
                 park_wake(&waiter->state, 1);
 }
 
-/* Settle the oldest, if its wish is this one. Returns: 1 given, 0 nobody has this wish at the head, -1 nobody waits. */
+/* Settle the oldest, if its wish is this one. Returns: 1 given, 0 nobody has this wish at the head, -1 nobody
+ * waits. */
 static int give(struct lido_buffer_pool *pool, uint32_t class_index, size_t bytes, const struct entry *entry)
 {
         void (*notify)(struct waiter *);
@@ -186,9 +187,9 @@ static int outcome_of(struct lido_buffer_pool *pool, struct wait *w)
 }
 
 int line_wait(struct lido_buffer_pool *pool, uint32_t class_index, size_t bytes, uint64_t deadline_ns,
-             struct entry *ret_entry)
+              struct entry *ret_entry)
 {
-        struct wait w = { .class_index = class_index, .bytes = bytes };
+        struct wait w = {.class_index = class_index, .bytes = bytes};
         int rc;
 
         if (pool->loop && lido_loop_is_self(pool->loop))
@@ -218,7 +219,8 @@ struct async {
         uint32_t in_line;         /* attention was raised for it; loop thread */
 };
 
-_Static_assert(sizeof(struct async) <= sizeof(((struct lido_buffer_request *)0)->own), "a request has no room");
+_Static_assert(sizeof(struct async) <= sizeof(((struct lido_buffer_request *)0)->own),
+               "a request has no room");
 
 static struct async *async_of(struct lido_buffer_request *request)
 {
@@ -281,8 +283,8 @@ static void settle_now(struct async *a, int rc)
         on_settled(&a->wait.waiter);
 }
 
-int lido_buffer_acquire_async(struct lido_buffer_pool *pool, struct lido_buffer_request *request, size_t bytes,
-                              lido_buffer_acquired_cb callback)
+int lido_buffer_acquire_async(struct lido_buffer_pool *pool, struct lido_buffer_request *request,
+                              size_t bytes, lido_buffer_acquired_cb callback)
 {
         struct async *a;
         int64_t timeout;
@@ -301,7 +303,7 @@ int lido_buffer_acquire_async(struct lido_buffer_pool *pool, struct lido_buffer_
         waiter_init(&a->wait.waiter, on_settled);
         a->wait.class_index = acquire_class(pool, bytes);
         a->wait.bytes = bytes;
-        a->timer = (struct lido_timer){ .run = on_timer };
+        a->timer = (struct lido_timer){.run = on_timer};
         a->post.run = on_post;
         a->pool = pool;
         a->callback = callback;

@@ -40,8 +40,8 @@ static void *map_aligned(size_t bytes, size_t alignment, void *context)
         return (void *)aligned;
 }
 
-/* munmap can fail only when cutting a mapping in two would make too many (vm.max_map_count). Then the memory goes all the same,
- * and only its addresses are lost. */
+/* munmap can fail only when cutting a mapping in two would make too many (vm.max_map_count). Then the memory
+ * goes all the same, and only its addresses are lost. */
 static void unmap(void *memory, size_t bytes, void *context)
 {
         (void)context;
@@ -71,17 +71,15 @@ static void malloc_unmap(void *memory, size_t bytes, void *context)
 }
 
 const struct lido_buffer_source lido_buffer_source_mmap = {
-        .size = sizeof(struct lido_buffer_source), .map = map_aligned, .unmap = unmap, .purge = purge
-};
+        .size = sizeof(struct lido_buffer_source), .map = map_aligned, .unmap = unmap, .purge = purge};
 const struct lido_buffer_source lido_buffer_source_malloc = {
-        .size = sizeof(struct lido_buffer_source), .map = malloc_map, .unmap = malloc_unmap, .purge = purge
-};
+        .size = sizeof(struct lido_buffer_source), .map = malloc_map, .unmap = malloc_unmap, .purge = purge};
 
 /* A hint: a kernel without NUMA, or a node that does not exist, leaves the memory where it is. */
 static void prefer_node(void *memory, size_t bytes, uint32_t node)
 {
 #ifdef SYS_mbind
-        unsigned long mask[16] = { 0 };
+        unsigned long mask[16] = {0};
         const int preferred = 1; /* MPOL_PREFERRED */
 
         if (node >= 8 * sizeof mask)

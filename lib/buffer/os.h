@@ -1,10 +1,12 @@
-/* buffer/os.h - regions of memory: the sources that come along, and what a pool asks of whatever source it has. */
+/* buffer/os.h - regions of memory: the sources that come along, and what a pool asks of whatever source it
+ * has. */
 #ifndef LIDO_BUFFER_OS_H
 #define LIDO_BUFFER_OS_H
 
 #include "buffer/types.h"
 
-/* A region for a pool, on a boundary of `alignment`, with its hints (huge pages, node) applied. NULL: none. No lock held. */
+/* A region for a pool, on a boundary of `alignment`, with its hints (huge pages, node) applied. NULL: none.
+ * No lock held. */
 void *region_map(struct lido_buffer_pool *pool, size_t bytes, size_t alignment);
 void region_unmap(struct lido_buffer_pool *pool, void *region, size_t bytes);
 

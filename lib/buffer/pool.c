@@ -38,7 +38,8 @@ static void destroy(struct lido_buffer_pool *pool)
         mutex_fini(&pool->wait_lock);
         mutex_fini(&pool->guard_lock);
         if (pool->classes)
-                os_unreserve(pool->classes[0].entries, (size_t)pool->class_count * DEPOT_MAX * sizeof(struct entry));
+                os_unreserve(pool->classes[0].entries,
+                             (size_t)pool->class_count * DEPOT_MAX * sizeof(struct entry));
         mem_free(pool->classes);
         mem_free(pool->reserve);
         mem_free(pool);
@@ -88,12 +89,14 @@ static uint32_t checks_of(const struct lido_buffer_options *o)
 /* What options exclude each other: a constructed state must survive, a guarded buffer is of no class. */
 static int validate(const struct lido_buffer_options *o)
 {
-        const uint32_t changes = LIDO_BUFFER_ZERO_ON_ACQUIRE | LIDO_BUFFER_ZERO_ON_RELEASE | LIDO_BUFFER_POISON |
-                                 LIDO_BUFFER_COOKIES | LIDO_BUFFER_GUARD;
-        const uint32_t not_guard = LIDO_BUFFER_POISON | LIDO_BUFFER_COOKIES | LIDO_BUFFER_CALLER_MEMORY | LIDO_BUFFER_HUGE_PAGES;
+        const uint32_t changes = LIDO_BUFFER_ZERO_ON_ACQUIRE | LIDO_BUFFER_ZERO_ON_RELEASE |
+                                 LIDO_BUFFER_POISON | LIDO_BUFFER_COOKIES | LIDO_BUFFER_GUARD;
+        const uint32_t not_guard =
+                LIDO_BUFFER_POISON | LIDO_BUFFER_COOKIES | LIDO_BUFFER_CALLER_MEMORY | LIDO_BUFFER_HUGE_PAGES;
         bool fixed = o->buffer_bytes != 0;
 
-        if (o->flags & ~FLAGS_ALL || (o->mode != LIDO_BUFFER_MODE_CACHE && o->mode != LIDO_BUFFER_MODE_RESERVE))
+        if (o->flags & ~FLAGS_ALL ||
+            (o->mode != LIDO_BUFFER_MODE_CACHE && o->mode != LIDO_BUFFER_MODE_RESERVE))
                 return LIDO_EINVAL;
         if ((o->alignment_bytes & (o->alignment_bytes - 1)) != 0 || o->alignment_bytes > ALIGNMENT_MAX)
                 return LIDO_EINVAL;
@@ -103,10 +106,13 @@ static int validate(const struct lido_buffer_options *o)
                 return LIDO_EINVAL;
         if ((o->construct && o->flags & changes) || (o->destruct && !o->construct))
                 return LIDO_EINVAL;
-        if (o->flags & LIDO_BUFFER_GUARD && (o->flags & not_guard || o->reserve || o->alignment_bytes > PAGE_BYTES))
+        if (o->flags & LIDO_BUFFER_GUARD &&
+            (o->flags & not_guard || o->reserve || o->alignment_bytes > PAGE_BYTES))
                 return LIDO_EINVAL;
         if (o->acquire_timeout_ms < LIDO_NEVER || o->decay_ms < LIDO_NEVER || o->leak_after_ms < LIDO_NEVER)
                 return LIDO_EINVAL;
+        if (o->service)
+                return LIDO_ENOTSUP;
         if (o->source && (!o->source->map || !o->source->unmap))
                 return LIDO_EINVAL;
         return LIDO_OK;
@@ -141,15 +147,20 @@ static uint32_t clamp(size_t value, uint32_t least, uint32_t most)
 
 static void class_init(struct lido_buffer_pool *pool, struct buffer_class *class, size_t bytes)
 {
-        size_t span = pool->flags & LIDO_BUFFER_HUGE_PAGES ? HUGE_SPAN : bytes > SPAN_BYTES / 8 ? SPAN_BYTES_LARGE : SPAN_BYTES;
+        size_t span = pool->flags & LIDO_BUFFER_HUGE_PAGES ? HUGE_SPAN
+                      : bytes > SPAN_BYTES / 8             ? SPAN_BYTES_LARGE
+                                                           : SPAN_BYTES;
 
         mutex_init(&class->lock);
         class->bytes = bytes;
-        class->span_count = bytes > SINGLE_FROM && !(pool->flags & LIDO_BUFFER_HUGE_PAGES) ? 1 : clamp(span / bytes, 1, UINT32_MAX);
+        class->span_count = bytes > SINGLE_FROM && !(pool->flags & LIDO_BUFFER_HUGE_PAGES)
+                                    ? 1
+                                    : clamp(span / bytes, 1, UINT32_MAX);
         if (pool->options.mode == LIDO_BUFFER_MODE_RESERVE)
                 class->span_count = 1; /* so that each release gives its memory back */
         class->rack_base = clamp(RACK_BYTES / bytes, 0, RACK_MAX);
-        class->rack_cap = clamp(pool->options.cache_bytes / bytes, class->rack_base ? class->rack_base : 1, RACK_MAX);
+        class->rack_cap =
+                clamp(pool->options.cache_bytes / bytes, class->rack_base ? class->rack_base : 1, RACK_MAX);
         for (int f = 0; f < FULLNESS; f++)
                 list_init(&class->spans[f]);
         list_init(&class->all);
@@ -182,7 +193,8 @@ static void take_options(struct lido_buffer_pool *pool, const struct lido_buffer
         pool->alignment = o->alignment_bytes;
         pool->max_bytes = o->max_bytes ? o->max_bytes : SIZE_MAX;
         pool->loop = o->loop;
-        pool->tick_ms = o->decay_ms == LIDO_NEVER ? 0 : clock_min((uint64_t)o->decay_ms, UINT32_MAX) / TICKS_OF_DECAY;
+        pool->tick_ms =
+                o->decay_ms == LIDO_NEVER ? 0 : clock_min((uint64_t)o->decay_ms, UINT32_MAX) / TICKS_OF_DECAY;
         if (o->decay_ms != LIDO_NEVER && pool->tick_ms == 0)
                 pool->tick_ms = 1;
         strncpy(pool->name, o->name ? o->name : "buffer", sizeof pool->name - 1);

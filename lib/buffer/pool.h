@@ -1,4 +1,5 @@
-/* buffer/pool.h - how long a pool lives: until its user, its spans, and every call still in it have let go. */
+/* buffer/pool.h - how long a pool lives: until its user, its spans, and every call still in it have let go.
+ */
 #ifndef LIDO_BUFFER_POOL_H
 #define LIDO_BUFFER_POOL_H
 

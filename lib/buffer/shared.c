@@ -1,9 +1,10 @@
-/* Shared buffers: a count of references beside the buffer, never inside, so that a buffer that was read into can be shared without
- * a copy. Counts are buffers of 64 bytes of a small pool that each pool opens at its first share; it has no cap, so that sharing
- * works at the cap too, and its buffers come from the thread's own cache.
+/* Shared buffers: a count of references beside the buffer, never inside, so that a buffer that was read into
+ * can be shared without a copy. Counts are buffers of 64 bytes of a small pool that each pool opens at its
+ * first share; it has no cap, so that sharing works at the cap too, and its buffers come from the thread's
+ * own cache.
  *
- * refs >= 1 while any slice is in somebody's hands. The one who takes it to 0 releases both. A release of a slice that has
- * ended finds its count no longer lent, and is refused, until the count is used again.
+ * refs >= 1 while any slice is in somebody's hands. The one who takes it to 0 releases both. A release of a
+ * slice that has ended finds its count no longer lent, and is refused, until the count is used again.
  */
 #include <stddef.h>
 #include <string.h>
@@ -88,7 +89,8 @@ int lido_slice_sub(lido_slice slice, size_t offset, size_t bytes, lido_slice *re
 
 int lido_slice_is_unique(lido_slice slice)
 {
-        return slice.shared && load_acquire(&slice.shared->refs) == 1; /* pairs with the release of the others */
+        return slice.shared &&
+               load_acquire(&slice.shared->refs) == 1; /* pairs with the release of the others */
 }
 
 int lido_slice_unique(lido_slice *slice)

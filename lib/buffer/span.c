@@ -16,10 +16,10 @@
 
 _Atomic(struct map_leaf *) span_map[MAP_LEAF];
 
-static struct mutex map_lock = MUTEX_INIT;    /* for new leaves, and the metadata below */
-static struct list recycled[BUCKETS];         /* guarded by map_lock; linked by span->link */
-static char *chunk;                           /* guarded by map_lock */
-static size_t chunk_left;                     /* guarded by map_lock */
+static struct mutex map_lock = MUTEX_INIT; /* for new leaves, and the metadata below */
+static struct list recycled[BUCKETS];      /* guarded by map_lock; linked by span->link */
+static char *chunk;                        /* guarded by map_lock */
+static size_t chunk_left;                  /* guarded by map_lock */
 
 void span_fork_lock(void) NO_THREAD_SAFETY
 {
@@ -63,10 +63,10 @@ static struct span *cut_locked(size_t bytes) REQUIRES(map_lock)
         return span;
 }
 
-/* A span struct with room for `count` states, of which only what a reader without a lock may see is defined: NONE. */
-static struct span *struct_new(uint32_t count)
+/* A span struct with room for so many states. */
+static struct span *struct_new(uint32_t states)
 {
-        uint32_t bucket = bucket_of(sizeof(struct span) + count + 1);
+        uint32_t bucket = bucket_of(sizeof(struct span) + states);
         size_t bytes = (size_t)1 << (BUCKET_LEAST_LOG + bucket);
         struct span *span;
         char *fresh = NULL;
@@ -133,7 +133,9 @@ static uintptr_t mapped_end(const struct span *span)
 static void map_store(struct span *span, struct span *value)
 {
         for (uintptr_t a = span->base & ~(PAGE_BYTES - 1); a < mapped_end(span); a += PAGE_BYTES)
-                store_release(&load_acquire(&span_map[a >> (12 + MAP_BITS)])->span[(a >> 12) & (MAP_LEAF - 1)], value);
+                store_release(
+                        &load_acquire(&span_map[a >> (12 + MAP_BITS)])->span[(a >> 12) & (MAP_LEAF - 1)],
+                        value);
 }
 
 static bool map_enter(struct span *span)
@@ -171,15 +173,15 @@ static void uncharge(struct lido_buffer_pool *pool, uint32_t count, size_t bytes
 
 static struct span *set_up(struct lido_buffer_pool *pool, uint32_t class_index, size_t bytes, uint32_t count)
 {
-        struct span *span = struct_new(count);
+        uint32_t states = count + (uint32_t)(PAGE_BYTES / bytes) + 1;
+        struct span *span = struct_new(states);
 
         if (!span)
                 return NULL;
         span->bytes = bytes;
         span->count = count;
-        span->reciprocal = count == 1 ? 1 : (uint32_t)((UINT64_C(1) << 32) / bytes + 1);
+        span->reciprocal = count == 1 ? 0 : (uint32_t)((UINT64_C(1) << 32) / bytes + 1);
         span->pool = pool;
-        span->plain = pool->checks ? 0 : count;
         span->flags = 0;
         span->class_index = (uint8_t)class_index;
         span->rack = RACK_OFFSET(class_index == CLASS_HUGE ? pool->class_count : class_index);
@@ -193,7 +195,8 @@ static struct span *set_up(struct lido_buffer_pool *pool, uint32_t class_index, 
         span->detached = 0;
         for (uint32_t i = 0; i < count; i++)
                 store_relaxed(&span->state[i], STATE_CLEAN);
-        store_relaxed(&span->state[count], STATE_NONE);
+        for (uint32_t i = count; i < states; i++)
+                store_relaxed(&span->state[i], STATE_NONE);
         return span;
 }
 
@@ -206,7 +209,8 @@ static struct mutex *lock_of(struct lido_buffer_pool *pool, const struct span *s
 static void enter(struct lido_buffer_pool *pool, struct span *span) NO_THREAD_SAFETY
 {
         mutex_lock(lock_of(pool, span));
-        list_push_back(span->class_index == CLASS_HUGE ? &pool->huge_all : &pool->classes[span->class_index].all,
+        list_push_back(span->class_index == CLASS_HUGE ? &pool->huge_all
+                                                       : &pool->classes[span->class_index].all,
                        &span->member);
         mutex_unlock(lock_of(pool, span));
         add_relaxed(&pool->refs, 1);
@@ -236,7 +240,8 @@ int span_new(struct lido_buffer_pool *pool, uint32_t class_index, size_t bytes, 
                 goto free_struct;
         span->base = (uintptr_t)span->region;
         if (guard)
-                span->base += span->region_bytes - guard - bytes; /* so that an overrun meets the page behind */
+                span->base +=
+                        span->region_bytes - guard - bytes; /* so that an overrun meets the page behind */
         if (!map_enter(span))
                 goto unmap;
         if (pool->checks)
@@ -346,7 +351,8 @@ void span_link_locked(struct buffer_class *class, struct span *span)
 }
 
 /* Move a span to its list if what has changed calls for it. */
-static void settle_locked(struct buffer_class *class, struct span *span, uint32_t free_before) REQUIRES(class->lock)
+static void settle_locked(struct buffer_class *class, struct span *span, uint32_t free_before)
+        REQUIRES(class->lock)
 {
         uint32_t free_now = span->free;
 
@@ -363,8 +369,8 @@ static void settle_locked(struct buffer_class *class, struct span *span, uint32_
         span_link_locked(class, span);
 }
 
-static uint32_t carve_span_locked(struct buffer_class *class, struct span *span, struct entry *entries, uint32_t count)
-        REQUIRES(class->lock)
+static uint32_t carve_span_locked(struct buffer_class *class, struct span *span, struct entry *entries,
+                                  uint32_t count) REQUIRES(class->lock)
 {
         bool constructs = span->pool->options.construct != NULL;
         uint32_t free_before = span->free, got = 0, i;
@@ -400,7 +406,8 @@ uint32_t span_carve_locked(struct buffer_class *class, struct entry *entries, ui
                         f++;
                         continue;
                 }
-                got += carve_span_locked(class, list_entry(link, struct span, link), entries + got, count - got);
+                got += carve_span_locked(class, list_entry(link, struct span, link), entries + got,
+                                         count - got);
         }
         return got;
 }
@@ -422,12 +429,15 @@ void span_give_back_locked(struct buffer_class *class, const struct entry *entry
 
 /* ---- purge ---- */
 
-/* Whole pages inside a run of free buffers go; the buffers whose every byte is gone become CLEAN. As the span is detached nobody takes
- * its free buffers meanwhile; others may become free, and are left for the next time. */
+/* Whole pages inside a run of free buffers go; the buffers whose every byte is gone become CLEAN. As the span
+ * is detached nobody takes its free buffers meanwhile; others may become free, and are left for the next
+ * time. */
 static size_t purge_run(struct span *span, uint32_t from, uint32_t to, uint32_t *ret_cleaned)
 {
-        uintptr_t begin = span->base + (size_t)from * span->bytes, end = span->base + (size_t)to * span->bytes;
-        uintptr_t first = (begin + PAGE_BYTES - 1) & ~(uintptr_t)(PAGE_BYTES - 1), last = end & ~(uintptr_t)(PAGE_BYTES - 1);
+        uintptr_t begin = span->base + (size_t)from * span->bytes,
+                  end = span->base + (size_t)to * span->bytes;
+        uintptr_t first = (begin + PAGE_BYTES - 1) & ~(uintptr_t)(PAGE_BYTES - 1),
+                  last = end & ~(uintptr_t)(PAGE_BYTES - 1);
 
         if (to == span->count) /* the rest of the region is nobody's */
                 last = (uintptr_t)span->region + span->region_bytes;
@@ -450,7 +460,8 @@ size_t span_purge(struct span *span, uint32_t *ret_cleaned)
         size_t bytes = 0;
 
         *ret_cleaned = 0;
-        if ((span->flags & SPAN_CALLERS) || span->pool->options.construct || span->pool->checks & CHECK_POISON)
+        if ((span->flags & SPAN_CALLERS) || span->pool->options.construct ||
+            span->pool->checks & CHECK_POISON)
                 return 0;
         while (from < span->count) {
                 bool warm = false;

@@ -12,7 +12,7 @@ static void add_span(struct lido_buffer_stats *s, const struct span *span)
         for (uint32_t i = 0; i < span->count; i++) {
                 uint8_t state = load_relaxed(&span->state[i]);
 
-                lent += state == STATE_LENT || state == STATE_LENT_TRACED;
+                lent += state == STATE_LENT || state == STATE_LENT_CHECKED || state == STATE_LENT_TRACED;
                 cached += state == STATE_CACHED || state == STATE_RAW;
                 clean += state == STATE_CLEAN;
         }
@@ -28,8 +28,7 @@ static void add_span(struct lido_buffer_stats *s, const struct span *span)
 
 static void add_all(struct lido_buffer_stats *s, const struct list *all)
 {
-        list_for_each(it, all)
-                add_span(s, list_entry(it, struct span, member));
+        list_for_each(it, all) add_span(s, list_entry(it, struct span, member));
 }
 
 static void add_counts(struct lido_buffer_pool *pool, struct lido_buffer_stats *s)

@@ -65,9 +65,10 @@ static struct trace *room_locked(struct lido_buffer_pool *pool, const void *buff
 
 void trace_lend(struct lido_buffer_pool *pool, const struct entry *entry, size_t bytes, const char *site)
 {
-        struct trace *trace, fresh = {
-                .buffer = entry->buffer, .bytes = bytes, .site = site ? site : "?", .thread = thread_id()
-        };
+        struct trace *trace, fresh = {.buffer = entry->buffer,
+                                      .bytes = bytes,
+                                      .site = site ? site : "?",
+                                      .thread = thread_id()};
 
         if (add_relaxed(&pool->trace_next, 1) % pool->options.leak_sample != 0)
                 return;
@@ -102,7 +103,7 @@ static void report(struct lido_buffer_pool *pool, const struct trace *trace, int
 
 void trace_end(struct lido_buffer_pool *pool, const void *buffer)
 {
-        struct trace *trace, copy = { 0 };
+        struct trace *trace, copy = {0};
 
         mutex_lock(&pool->trace_lock);
         trace = find_locked(pool, buffer);
@@ -115,8 +116,10 @@ void trace_end(struct lido_buffer_pool *pool, const void *buffer)
                 report(pool, &copy, LIDO_EVENT_LEAK_ENDED, clock_now_ns());
 }
 
-/* Take the next record from *place on that is older than `before` and, if asked, not yet reported, which it then is. */
-static bool next(struct lido_buffer_pool *pool, uint32_t *place, uint64_t before, bool unreported, struct trace *ret)
+/* Take the next record from *place on that is older than `before` and, if asked, not yet reported, which it
+ * then is. */
+static bool next(struct lido_buffer_pool *pool, uint32_t *place, uint64_t before, bool unreported,
+                 struct trace *ret)
 {
         bool found = false;
 

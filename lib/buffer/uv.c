@@ -8,7 +8,8 @@ int lido_buffer_uv_buf(struct lido_buffer_pool *pool, size_t bytes, struct uv_bu
         void *buffer;
         int rc = lido_buffer_try_acquire(pool, bytes, &buffer);
 
-        *ret_buf = rc == LIDO_OK ? uv_buf_init(buffer, (unsigned)lido_buffer_bytes(buffer)) : uv_buf_init(NULL, 0);
+        *ret_buf = rc == LIDO_OK ? uv_buf_init(buffer, (unsigned)lido_buffer_bytes(buffer))
+                                 : uv_buf_init(NULL, 0);
         return rc;
 }
 

@@ -125,6 +125,8 @@ static void tend(struct keeper *keeper, struct lido_pool *pool, uint64_t now)
         if (exchange_acq_rel(&pool->look_now, 0) || now >= pool->kept.next_pass_ns || pool->kept.must_pass)
                 pool->kept.next_pass_ns = pass(pool, now);
         due = clock_min(due, pool->kept.next_pass_ns);
+        if (pool->owner && !(load_seq_cst(&pool->gate) & GATE_CLOSED))
+                due = clock_min(due, pool->owner->tended(pool->owner, pool, now));
         if (due == CLOCK_NEVER)
                 heap_remove(&keeper->due, &pool->kept.due);
         else

@@ -70,8 +70,16 @@ static int wait_for_start(struct lido_pool *pool, bool fails_fast)
         }
 }
 
-int lido_pool_open(struct lido_pool **ret_pool, struct lido_service *service, const struct lido_factory *factory,
-                   const struct lido_pool_options *options)
+/* The service is stopping and has not taken it in: nobody is going to tend it. */
+static void give_up(struct lido_pool *pool)
+{
+        mutex_lock(&pool->waitq.lock);
+        store_relaxed(&pool->host, NULL);
+        mutex_unlock(&pool->waitq.lock);
+        lido_pool_free(pool);
+}
+
+int lifecycle_open(struct lido_pool **ret_pool, struct lido_service *service, const struct pool_plan *plan)
 {
         struct lido_factory our_factory;
         struct lido_pool_options ours;
@@ -82,7 +90,7 @@ int lido_pool_open(struct lido_pool **ret_pool, struct lido_service *service, co
                 return LIDO_EINVAL;
         if (service_is_forked(service))
                 return LIDO_EFORKED;
-        if ((rc = take_factory(&our_factory, factory)) != LIDO_OK || (rc = options_take(&ours, options, NULL)) != LIDO_OK)
+        if ((rc = take_factory(&our_factory, plan->factory)) != LIDO_OK || (rc = options_take(&ours, plan->options, NULL)) != LIDO_OK)
                 return rc;
         if (ours.open_inline && (our_factory.watch || (our_factory.flags & LIDO_FACTORY_BLOCKING)))
                 return LIDO_EINVAL;
@@ -91,10 +99,10 @@ int lido_pool_open(struct lido_pool **ret_pool, struct lido_service *service, co
         pool = pool_new(&our_factory, &ours, service_host(service));
         if (!pool)
                 return LIDO_ENOMEM;
+        pool->owner = plan->owner;
         budget_attach(ours.budget, pool);
         if (!service_add(service, pool)) {
-                pool_close(pool, 0);
-                lido_pool_free(pool);
+                give_up(pool);
                 return LIDO_ECLOSED;
         }
         if (ours.start != LIDO_START_LAZY) {
@@ -106,6 +114,14 @@ int lido_pool_open(struct lido_pool **ret_pool, struct lido_service *service, co
         }
         *ret_pool = pool;
         return LIDO_OK;
+}
+
+int lido_pool_open(struct lido_pool **ret_pool, struct lido_service *service, const struct lido_factory *factory,
+                   const struct lido_pool_options *options)
+{
+        struct pool_plan plan = { factory, options, NULL };
+
+        return lifecycle_open(ret_pool, service, &plan);
 }
 
 void pool_close(struct lido_pool *pool, uint64_t deadline_ns)

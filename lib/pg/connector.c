@@ -12,6 +12,7 @@
 #include "base/mutex.h"
 #include "base/park.h"
 #include "base/thread.h"
+#include "pg/cancel.h"
 #include "pg/connect.h"
 #include "pg/failure.h"
 #include "pg/session.h"
@@ -39,6 +40,7 @@ struct connector {
 
 struct pg_connectors {
         struct pg_options options; /* constant */
+        struct cancels *cancels;   /* constant */
         struct mutex lock;
         struct list queue;      /* guarded by lock: of struct job, oldest first */
         struct list threads;    /* guarded by lock: of struct connector */
@@ -160,8 +162,10 @@ static int open_session(struct connector *self, lido_op op, struct pg_session **
                 PQsetnonblocking(conn, 1); /* so that the goodbye of PQfinish cannot block */
                 PQfinish(conn);
                 failure_set(error, rc, LIDO_FAILURE_TRANSIENT, lido_strerror(rc));
+                return rc;
         }
-        return rc;
+        cancels_add(self->owner->cancels, *ret_session);
+        return LIDO_OK;
 }
 
 static void do_job(struct pg_connectors *connectors, struct connector *self)
@@ -172,10 +176,12 @@ static void do_job(struct pg_connectors *connectors, struct connector *self)
         int rc = open_session(self, op, &session, &error);
         bool is_wanted = leave_job(connectors, self);
 
-        if (rc == LIDO_OK && (!is_wanted || lido_op_opened(op, session) != LIDO_OK))
+        if (rc == LIDO_OK && (!is_wanted || lido_op_opened(op, session) != LIDO_OK)) {
+                cancels_remove(connectors->cancels, session);
                 session_close(session);
-        else if (rc != LIDO_OK && is_wanted)
+        } else if (rc != LIDO_OK && is_wanted) {
                 lido_op_failed(op, &error);
+        }
 }
 
 static void connectors_unref(struct pg_connectors *connectors);
@@ -266,6 +272,11 @@ struct pg_connectors *connectors_new(struct pg_options *options)
 
         if (!connectors)
                 return NULL;
+        connectors->cancels = cancels_new();
+        if (!connectors->cancels) {
+                mem_free(connectors);
+                return NULL;
+        }
         connectors->options = *options;
         store_relaxed(&connectors->users, 1);
         mutex_init(&connectors->lock);
@@ -277,6 +288,11 @@ struct pg_connectors *connectors_new(struct pg_options *options)
 const struct pg_options *connectors_options(const struct pg_connectors *connectors)
 {
         return &connectors->options;
+}
+
+struct cancels *connectors_cancels(struct pg_connectors *connectors)
+{
+        return connectors->cancels;
 }
 
 void connectors_set_pool(struct pg_connectors *connectors, struct lido_pool *pool)
@@ -382,6 +398,7 @@ static void connectors_unref(struct pg_connectors *connectors)
         if (sub_acq_rel(&connectors->users, 1) != 1)
                 return;
         options_fini(&connectors->options);
+        cancels_unref(connectors->cancels);
         mutex_fini(&connectors->lock);
         mem_free(connectors);
 }

@@ -13,6 +13,7 @@
 #include "lido/pool.h"
 #include "pg/options.h"
 
+struct cancels;
 struct pg_connectors;
 
 /* Owns: the options pass to the connectors on success, who end them when the last thread is gone.
@@ -21,6 +22,9 @@ struct pg_connectors *connectors_new(struct pg_options *options);
 
 /* The options, constant. */
 const struct pg_options *connectors_options(const struct pg_connectors *connectors);
+
+/* The cancel requests of the pool. */
+struct cancels *connectors_cancels(struct pg_connectors *connectors);
 
 /* The pool that they work for, once there is one. */
 void connectors_set_pool(struct pg_connectors *connectors, struct lido_pool *pool);

@@ -12,6 +12,7 @@ static const struct lido_pg_options defaults = {
         .connectors = 4,
         .reset = LIDO_PG_RESET_AUTO,
         .drain_bytes = 1u << 20,
+        .statement_cache = 100,
         .fat_bytes = 8u << 20,
 };
 
@@ -162,6 +163,8 @@ static int fill_defaults(struct pg_options *options)
                 given->reset = defaults.reset;
         if (given->drain_bytes == 0)
                 given->drain_bytes = defaults.drain_bytes;
+        if (given->statement_cache == 0)
+                given->statement_cache = defaults.statement_cache;
         if (given->fat_bytes == 0)
                 given->fat_bytes = defaults.fat_bytes;
         return LIDO_OK;

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "pg/cancel.h"
 #include "pg/connector.h"
 #include "pg/failure.h"
 #include "pg/pool.h"
@@ -35,6 +36,7 @@ static void on_open(lido_op op, void *connectors)
 
 static void on_close(lido_op op, void *session, void *connectors)
 {
+        cancels_remove(connectors_cancels(connectors), session);
         if (session_close(session))
                 connectors_alarm(connectors);
         lido_op_done(op, LIDO_OK);
@@ -42,19 +44,18 @@ static void on_close(lido_op op, void *session, void *connectors)
 
 static void on_check(lido_op op, void *session, void *connectors)
 {
-        (void)connectors;
-        watch_check(session, op);
+        watch_check(session, connectors_cancels(connectors), op);
 }
 
 static void on_reset(lido_op op, void *session, void *connectors)
 {
-        (void)connectors;
-        watch_reset(session, op);
+        watch_reset(session, connectors_cancels(connectors), op);
 }
 
-/* A check or reset needs no hint: the pool interrupts its session, which ends it. */
+/* A check or reset at work needs no hint: the pool interrupts its session, which ends it. */
 static void on_cancel(lido_op op, void *connectors)
 {
+        cancels_give_up(connectors_cancels(connectors), op);
         connectors_cancel(connectors, op);
 }
 
@@ -93,8 +94,7 @@ static void on_watch(lido_handle handle, void *session, struct uv_loop_s *loop, 
 
 static void on_unwatch(void *session, void *connectors)
 {
-        (void)connectors;
-        watch_stop(session);
+        watch_stop(session, connectors_cancels(connectors));
 }
 
 static void on_end(void *connectors)
@@ -157,11 +157,22 @@ PGconn *lido_pg_conn(lido_lease lease)
 
 int lido_pg_detach_at(lido_lease lease, PGconn **ret_conn, const char *site)
 {
+        struct lido_pool *pool = lido_lease_pool(lease);
+        struct cancels *cancels = NULL;
         void *session;
-        int rc = lido_detach_at(lease, &session, site);
+        int rc;
 
-        if (rc == LIDO_OK)
+        if (pool && !pool_is_pg(pool))
+                return LIDO_EFOREIGN;
+        if (pool) /* which may end with this lease */
+                cancels = cancels_ref(connectors_cancels(lido_pool_context(pool)));
+        rc = lido_detach_at(lease, &session, site);
+        if (rc == LIDO_OK) {
+                cancels_remove(cancels, session);
                 *ret_conn = session_release_conn(session);
+        }
+        if (cancels)
+                cancels_unref(cancels);
         return rc;
 }
 

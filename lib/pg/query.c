@@ -1,12 +1,15 @@
 /* pg/query.c - one statement from a thread: a lease of its own, and its rows as an iterator.
  *
  * The connection is put into single-row mode, so libpq holds one row at a time and an unread rest stays with the server,
- * which TCP makes wait. Whoever stops early leaves the rest to the pool's reset, which drops it or gives the connection up.
+ * which TCP makes wait. A statement that comes again is prepared; should the server have dropped it or its tables have changed,
+ * it is prepared anew and run once more, which is safe because the server says so before it does anything and because a
+ * statement here is a transaction of its own. Whoever stops early leaves the rest to the pool's reset, which drops it or gives the connection up.
  */
 #include "lido/pg.h"
 
 #include <errno.h>
 #include <poll.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -14,19 +17,24 @@
 #include "base/sized.h"
 #include "pg/failure.h"
 #include "pg/pool.h"
+#include "pg/session.h"
 #include "pg/work.h"
 
 #define PARAMS_MOST 65535 /* of the protocol */
 #define PARAMS_ON_STACK 16
+#define PREPARE_AT_USE 3 /* a statement seen so often will be seen again */
 
 struct lido_pg_rows {
         lido_lease lease;
+        struct pg_session *session;
         PGconn *conn; /* NULL once the lease has been given back */
         uint64_t deadline_ns;
         PGresult *result;         /* the row handed out last, or to be handed out next */
         bool is_row_ready;        /* it is still to be handed out */
         int code;                 /* LIDO_OK until it has failed */
         uint64_t affected;
+        bool is_prepared;         /* it runs as a prepared statement: the server may not have it any more */
+        bool is_stale;            /* and so it was */
         struct lido_error *error; /* the caller's, or NULL */
 };
 
@@ -71,9 +79,20 @@ static const char *value_of(const struct lido_pg_param *param)
         return param->value || param->length <= 0 ? param->value : (const char *)&param->own;
 }
 
-/* libpq wants four arrays. Returns: what PQsendQueryParams does; -1 when there is no memory. */
-static int send_query(PGconn *conn, const char *sql, const struct lido_pg_param *params, uint32_t count, int result_format)
+/* What is asked. */
+struct question {
+        const char *sql;
+        const struct lido_pg_param *params;
+        uint32_t count;
+        int result_format;
+        int prepare;
+};
+
+/* libpq wants four arrays. `statement` may be NULL. Returns: what libpq's function does; -1 when there is no memory. */
+static int send_query(PGconn *conn, const struct question *question, const struct statement *statement)
 {
+        const struct lido_pg_param *params = question->params;
+        uint32_t count = question->count;
         struct arrays {
                 const char *value;
                 Oid type;
@@ -100,7 +119,11 @@ static int send_query(PGconn *conn, const char *sql, const struct lido_pg_param 
                 lengths[i] = params[i].length;
                 formats[i] = params[i].format;
         }
-        sent = PQsendQueryParams(conn, sql, (int)count, types, values, lengths, formats, result_format);
+        if (statement)
+                sent = PQsendQueryPrepared(conn, statement->name, (int)count, values, lengths, formats, question->result_format);
+        else
+                sent = PQsendQueryParams(conn, question->sql, (int)count, types, values, lengths, formats,
+                                         question->result_format);
         if (memory != small.bytes)
                 mem_free(memory);
         return sent;
@@ -178,6 +201,8 @@ static int wait_for_result(struct lido_pg_rows *rows)
                         return LIDO_OK;
                 rc = wait_ready(rows, unsent == 1 ? POLLIN | POLLOUT : POLLIN);
                 if (rc == LIDO_EDEADLINE)
+                        lido_pg_cancel(rows->lease, 0); /* so that the server need not go on, nor the pool wait for it */
+                if (rc == LIDO_EDEADLINE)
                         return fail(rows, rc, "the statement was not done by its deadline");
                 if (rc != LIDO_OK || (!work_consume(rows->conn) && PQisBusy(rows->conn)))
                         return fail(rows, LIDO_EFACTORY, PQerrorMessage(rows->conn));
@@ -191,6 +216,18 @@ static void note_affected(struct lido_pg_rows *rows, PGresult *result)
         rows->affected = 0;
         for (; *digits >= '0' && *digits <= '9'; digits++)
                 rows->affected = 10 * rows->affected + (uint64_t)(*digits - '0');
+}
+
+/* The server has forgotten the statement, or its result has another shape now: either is said before anything is done. */
+static bool is_outdated(const PGresult *result)
+{
+        const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+        const char *function = PQresultErrorField(result, PG_DIAG_SOURCE_FUNCTION);
+
+        if (!state || !function)
+                return false;
+        return (strcmp(state, "26000") == 0 && strcmp(function, "FetchPreparedStatement") == 0) ||
+               (strcmp(state, "0A000") == 0 && strcmp(function, "RevalidateCachedQuery") == 0);
 }
 
 /* Take in one result. Returns: true when it is a row. */
@@ -213,13 +250,16 @@ static bool take(struct lido_pg_rows *rows, PGresult *result)
                 fail(rows, LIDO_EINVAL, "COPY needs a lease of its own");
                 break;
         default:
-                fail_by_result(rows, result);
+                if (rows->is_prepared && is_outdated(result))
+                        rows->is_stale = true;
+                else
+                        fail_by_result(rows, result);
         }
         PQclear(result);
         return false;
 }
 
-/* Read on until there is a row or the end. */
+/* Read on until there is a row or the end; a stale statement keeps its lease. */
 static int fetch(struct lido_pg_rows *rows)
 {
         PQclear(rows->result);
@@ -231,6 +271,8 @@ static int fetch(struct lido_pg_rows *rows)
                 if (rc != LIDO_OK)
                         return rc;
                 result = PQgetResult(rows->conn);
+                if (!result && rows->is_stale)
+                        return LIDO_OK;
                 if (!result)
                         give_back(rows);
                 else if (take(rows, result))
@@ -255,14 +297,83 @@ static int acquire(struct lido_pool *pool, const struct lido_pg_query_options *o
         return rc;
 }
 
-static int start(struct lido_pg_rows *rows, const char *sql, const struct lido_pg_param *params, uint32_t count,
-                 int result_format)
+/* Run a statement that gives no rows to anybody: PREPARE, DEALLOCATE. */
+static int run_aside(struct lido_pg_rows *rows, int sent)
 {
-        int sent;
+        PGresult *result;
+        int rc;
 
-        if (PQsetnonblocking(rows->conn, 1) != 0) /* put back by the pool */
+        if (!sent)
                 return fail(rows, LIDO_EFACTORY, PQerrorMessage(rows->conn));
-        sent = send_query(rows->conn, sql, params, count, result_format);
+        while ((rc = wait_for_result(rows)) == LIDO_OK && (result = PQgetResult(rows->conn)) != NULL) {
+                if (PQresultStatus(result) == PGRES_FATAL_ERROR)
+                        fail_by_result(rows, result);
+                PQclear(result);
+        }
+        if (rows->code != LIDO_OK)
+                give_back(rows);
+        return rows->code;
+}
+
+/* Make room in the cache. */
+static int drop_surplus(struct lido_pg_rows *rows)
+{
+        struct pg_session *session = rows->session;
+        struct statement *victim;
+        int rc = LIDO_OK;
+
+        while (rc == LIDO_OK &&
+               (victim = statements_take_surplus(&session->statements, session->options->given.statement_cache)) != NULL) {
+                char sql[64];
+
+                snprintf(sql, sizeof sql, "DEALLOCATE %s", victim->name);
+                if (victim->is_prepared)
+                        rc = run_aside(rows, PQsendQuery(rows->conn, sql));
+                mem_free(victim);
+        }
+        session->dirt &= ~(unsigned)DIRT_PLANS; /* that was us */
+        return rc;
+}
+
+static bool is_worth_preparing(const struct statement *statement, const struct question *question)
+{
+        return question->prepare == LIDO_PG_PREPARE_AT_ONCE || statement->uses >= PREPARE_AT_USE;
+}
+
+/* Find or make the prepared statement. *ret_statement is NULL when it is to run without. */
+static int prepare(struct lido_pg_rows *rows, const struct question *question, struct statement **ret_statement)
+{
+        struct pg_session *session = rows->session;
+        struct statement *statement;
+        int rc;
+
+        *ret_statement = NULL;
+        if (question->prepare == LIDO_PG_PREPARE_NEVER || session->options->given.reset >= LIDO_PG_RESET_FULL)
+                return LIDO_OK;
+        session_forget_plans(session);
+        statement = statements_use(&session->statements, question->sql, question->params, question->count);
+        rc = drop_surplus(rows);
+        if (rc != LIDO_OK || !statement || !is_worth_preparing(statement, question))
+                return rc;
+        if (!statement->is_prepared) {
+                statements_name(&session->statements, statement);
+                rc = run_aside(rows, PQsendPrepare(rows->conn, statement->name, statement->sql, (int)statement->type_count,
+                                                   statement->types));
+                statement->is_prepared = rc == LIDO_OK;
+        }
+        *ret_statement = statement;
+        return rc;
+}
+
+static int start_once(struct lido_pg_rows *rows, const struct question *question)
+{
+        struct statement *statement;
+        int rc = prepare(rows, question, &statement), sent;
+
+        if (rc != LIDO_OK)
+                return rc;
+        rows->is_prepared = statement != NULL;
+        sent = send_query(rows->conn, question, statement);
         if (sent < 0)
                 return fail(rows, LIDO_ENOMEM, "out of memory");
         if (sent == 0 || !PQsetSingleRowMode(rows->conn))
@@ -270,17 +381,39 @@ static int start(struct lido_pg_rows *rows, const char *sql, const struct lido_p
         return fetch(rows);
 }
 
+static int start(struct lido_pg_rows *rows, const struct question *question)
+{
+        int rc;
+
+        rows->session = lido_object(rows->lease);
+        if (!rows->conn || PQsetnonblocking(rows->conn, 1) != 0) /* put back by the pool */
+                return fail(rows, LIDO_EFACTORY, "the connection is lost");
+        rc = start_once(rows, question);
+        if (rc == LIDO_OK && rows->is_stale) { /* nothing was done, and there is no transaction: once more, prepared anew */
+                statements_forget(&rows->session->statements);
+                rows->is_stale = false;
+                rc = start_once(rows, question);
+        }
+        if (rc == LIDO_OK && rows->is_stale)
+                rc = fail(rows, LIDO_EFACTORY, "the prepared statement was dropped again and again");
+        return rc;
+}
+
 int lido_pg_query(struct lido_pool *pool, const char *sql, const struct lido_pg_param *params, uint32_t param_count,
                   const struct lido_pg_query_options *options, struct lido_pg_rows **ret_rows)
 {
         struct lido_pg_query_options ours;
+        struct question question = { .sql = sql, .params = params, .count = param_count };
         struct lido_pg_rows *rows;
         int rc = sized_take(&ours, sizeof ours, options);
 
         if (rc != LIDO_OK)
                 return rc;
+        question.result_format = ours.result_format;
+        question.prepare = ours.prepare;
         if (!pool || !sql || !ret_rows || param_count > PARAMS_MOST || (param_count > 0 && !params) ||
-            ours.timeout_ms < LIDO_NEVER || ours.result_format < 0 || ours.result_format > 1)
+            ours.timeout_ms < LIDO_NEVER || ours.result_format < 0 || ours.result_format > 1 ||
+            ours.prepare < LIDO_PG_PREPARE_DEFAULT || ours.prepare > LIDO_PG_PREPARE_AT_ONCE)
                 return LIDO_EINVAL;
         if (!pool_is_pg(pool))
                 return LIDO_EFOREIGN;
@@ -291,7 +424,7 @@ int lido_pg_query(struct lido_pool *pool, const char *sql, const struct lido_pg_
         rows->deadline_ns = ours.timeout_ms ? clock_after_ms(clock_now_ns(), ours.timeout_ms) : CLOCK_NEVER;
         rc = acquire(pool, &ours, rows);
         if (rc == LIDO_OK)
-                rc = start(rows, sql, params, param_count, ours.result_format);
+                rc = start(rows, &question);
         else if (rows->error)
                 failure_set(rows->error, rc, LIDO_FAILURE_TRANSIENT, lido_strerror(rc));
         if (rc != LIDO_OK) {

@@ -23,7 +23,6 @@ static const struct mark tags[] = {
         { "DISCARD", DIRT_PLANS },
         { "DO", DIRT_ALL | DIRT_OPAQUE },
         { "CALL", DIRT_ALL | DIRT_OPAQUE },
-        { "PREPARE", DIRT_PLANS },
 };
 
 static const struct mark functions[] = {

@@ -18,7 +18,7 @@ enum reset_dirt {
         DIRT_LOCKS = 16,    /* advisory locks of the session */
         DIRT_SEQUENCES = 32, /* currval, lastval */
         DIRT_OPAQUE = 64,   /* LOAD, dblink, replication slots, the seed: DISCARD ALL does not reach it */
-        DIRT_PLANS = 128,   /* PREPARE, DEALLOCATE, DISCARD: kept, but no longer what we knew */
+        DIRT_PLANS = 128,   /* DEALLOCATE, DISCARD: prepared statements are no longer what we knew */
         DIRT_ALL = 63,      /* all that DISCARD ALL reaches, but for plans */
 };
 

@@ -182,6 +182,8 @@ int session_new(struct pg_session **ret_session, PGconn *conn, const struct pg_o
                 return LIDO_ENOMEM;
         session->conn = conn;
         session->options = options;
+        list_init(&session->link);
+        statements_init(&session->statements);
         store_relaxed(&session->users, 1);
         errno = ENOMEM;
         session->line = line_new(PQsocket(conn));
@@ -189,12 +191,17 @@ int session_new(struct pg_session **ret_session, PGconn *conn, const struct pg_o
                 rc = errno == ENOMEM ? LIDO_ENOMEM : LIDO_EFACTORY;
                 goto free_session;
         }
-        if (!PQregisterEventProc(conn, on_libpq_event, "lido", NULL) || !PQsetInstanceData(conn, on_libpq_event, session))
+        session->cancel = PQgetCancel(conn);
+        if (!session->cancel)
                 goto unref_line;
+        if (!PQregisterEventProc(conn, on_libpq_event, "lido", NULL) || !PQsetInstanceData(conn, on_libpq_event, session))
+                goto free_cancel;
         write_label(session);
         session_restore(session);
         *ret_session = session;
         return LIDO_OK;
+free_cancel:
+        PQfreeCancel(session->cancel);
 unref_line:
         line_unref(session->line);
 free_session:
@@ -206,6 +213,8 @@ void session_unref(struct pg_session *session)
 {
         if (sub_acq_rel(&session->users, 1) != 1)
                 return;
+        statements_fini(&session->statements);
+        PQfreeCancel(session->cancel);
         line_unref(session->line);
         mem_free(session);
 }
@@ -406,4 +415,48 @@ enum lido_verdict session_verdict(struct pg_session *session)
                 break;
         }
         return verdict == LIDO_VERDICT_RESET && !may_reset ? LIDO_VERDICT_DEAD : verdict;
+}
+
+/* ---- check and reset ------------------------------------------------------------------------------------- */
+
+void session_begin_work(struct pg_session *session)
+{
+        work_start(&session->work, session->conn, session->plan.steps, session->options->given.drain_bytes);
+        session->work.forgives_cancel = load_relaxed(&session->was_cancelled);
+}
+
+void session_forget_plans(struct pg_session *session)
+{
+        if (session->dirt & DIRT_PLANS)
+                statements_forget(&session->statements);
+        session->dirt &= ~(unsigned)DIRT_PLANS;
+}
+
+/* What is known of the session is known anew. Returns: what is wrong with it still, or NULL. */
+static const char *start_afresh(struct pg_session *session)
+{
+        session_restore(session);
+        session->is_doubtful = session->is_alarming = false;
+        store_relaxed(&session->was_cancelled, 0);
+        session->last_status = 0;
+        session_forget_plans(session);
+        session->dirt = 0;
+        if (session->is_lost || PQtransactionStatus(session->conn) != PQTRANS_IDLE)
+                return "the session is not at rest";
+        return session_has_wrong_role(session) ? "the server has changed its role" : NULL;
+}
+
+void session_answer(struct pg_session *session, lido_op op, bool is_done)
+{
+        const char *complaint = is_done ? start_afresh(session) : NULL;
+        struct lido_error error = session->work.error;
+
+        if (is_done && !complaint) {
+                lido_op_done(op, LIDO_OK);
+                return;
+        }
+        if (complaint)
+                failure_set(&error, LIDO_EFACTORY, LIDO_FAILURE_NOT_READY, complaint);
+        options_redact(session->options, &error);
+        lido_op_failed(op, &error);
 }

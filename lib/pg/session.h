@@ -16,9 +16,11 @@
 #include <stdbool.h>
 
 #include "base/atomic.h"
+#include "base/list.h"
 #include "lido/pool.h"
 #include "pg/options.h"
 #include "pg/reset.h"
+#include "pg/statements.h"
 #include "pg/work.h"
 
 struct pg_line {
@@ -44,12 +46,20 @@ struct pg_session {
         bool is_evicted;    /* owner: an error was judged so */
         bool is_alarming;   /* owner: an error tells that all sessions are to be checked */
         bool is_fat;        /* owner: a row was larger than fat_bytes */
+        struct statements statements; /* owner */
         int last_status;    /* owner: ExecStatusType of the last result seen since the last reset; else 0 */
         char sqlstate[6];   /* owner: with which the server ended it, or "" */
 
+        lido_handle handle;     /* written before it is first lent */
+        PGcancel *cancel;       /* constant; freed with the session, not with its connection */
+        struct list link;       /* guarded by the lock of cancels */
+        unsigned request_count; /* likewise: cancel requests under way */
+        bool is_put_off;        /* likewise: op waits for them to end */
+        _Atomic uint32_t was_cancelled; /* atomic: since the last reset; a cancel for a lease just ended may still set it */
+
         struct pg_watch *watch; /* loop thread */
-        struct reset_plan plan; /* loop thread, likewise */
-        struct work work;       /* loop thread, between a check or reset and its answer */
+        struct reset_plan plan; /* whoever does a check or reset, until its answer: the loop, or a canceller */
+        struct work work;       /* likewise */
         lido_op op;             /* likewise */
         bool is_working;        /* loop thread */
 };
@@ -80,6 +90,13 @@ void session_restore(struct pg_session *session);
 /* Has the server another role than the options want (target_session_attrs)? What is known is as old as the last round trip:
  * an idle session is not told of a change. */
 bool session_has_wrong_role(const struct pg_session *session);
+
+/* Take note if prepared statements were dropped. */
+void session_forget_plans(struct pg_session *session);
+
+/* Begin to carry out session->plan with session->work; when that is over, answer the op. The session may be gone then. */
+void session_begin_work(struct pg_session *session);
+void session_answer(struct pg_session *session, lido_op op, bool is_done);
 
 /* Shut the socket down. Threads: any. */
 void session_interrupt(struct pg_session *session);

@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 
 #include "base/mem.h"
+#include "pg/cancel.h"
 #include "pg/failure.h"
 
 struct pg_watch {
@@ -46,31 +47,14 @@ static const char *find_reason(int fd)
 
 static void on_event(uv_poll_t *poll, int status, int events);
 
-/* Answer the op. The session may be gone when the answer returns. */
 static void answer(struct pg_session *session, enum work_want outcome)
 {
-        lido_op op = session->op;
-
         session->is_working = false;
-        if (outcome == WORK_DONE) {
+        if (outcome == WORK_DONE)
                 uv_poll_start(&session->watch->poll, UV_DISCONNECT, on_event);
-                session_restore(session);
-                session->is_doubtful = session->is_alarming = false;
-                session->last_status = 0;
-                session->dirt = 0;
-                bool is_at_rest = !session->is_lost && PQtransactionStatus(session->conn) == PQTRANS_IDLE;
-                if (is_at_rest && !session_has_wrong_role(session)) {
-                        lido_op_done(op, LIDO_OK);
-                        return;
-                }
-                failure_set(&session->work.error, LIDO_EFACTORY, LIDO_FAILURE_NOT_READY,
-                            is_at_rest ? "the server has changed its role" : "the session is not at rest");
-        } else {
+        else
                 uv_poll_stop(&session->watch->poll);
-        }
-        struct lido_error error = session->work.error;
-        options_redact(session->options, &error);
-        lido_op_failed(op, &error);
+        session_answer(session, session->op, outcome == WORK_DONE);
 }
 
 static void go_on(struct pg_session *session)
@@ -85,7 +69,7 @@ static void go_on(struct pg_session *session)
                 answer(session, want);
 }
 
-static void work_on(struct pg_session *session, lido_op op, const char *const *steps)
+static void work_on(struct pg_session *session, struct cancels *cancels, lido_op op)
 {
         if (!session->watch || !session->conn || session->is_lost) {
                 struct lido_error error;
@@ -95,26 +79,33 @@ static void work_on(struct pg_session *session, lido_op op, const char *const *s
                 lido_op_failed(op, &error);
                 return;
         }
+        if (cancels_put_off(cancels, session, op))
+                return;
         session->op = op;
         session->is_working = true;
-        work_start(&session->work, session->conn, steps, session->options->given.drain_bytes);
+        session_begin_work(session);
         go_on(session);
 }
 
-void watch_check(struct pg_session *session, lido_op op)
+static void begin(struct pg_session *session, struct cancels *cancels, lido_op op, int level)
 {
-        static const char *const sign_of_life[] = {"", NULL};
-
-        work_on(session, op, sign_of_life);
-}
-
-void watch_reset(struct pg_session *session, lido_op op)
-{
-        const struct lido_pg_options *given = &session->options->given;
         PGTransactionStatusType state = session->conn ? PQtransactionStatus(session->conn) : PQTRANS_UNKNOWN;
 
-        reset_make_plan(&session->plan, given->reset, session->dirt, state, given->setup);
-        work_on(session, op, session->plan.steps);
+        reset_make_plan(&session->plan, level, session->dirt, state, session->options->given.setup);
+        work_on(session, cancels, op);
+}
+
+/* What is checked is clean, unless its borrower's statement was being cancelled; so it undoes what there is. */
+void watch_check(struct pg_session *session, struct cancels *cancels, lido_op op)
+{
+        int level = session->options->given.reset;
+
+        begin(session, cancels, op, level < LIDO_PG_RESET_AUTO ? level : LIDO_PG_RESET_AUTO);
+}
+
+void watch_reset(struct pg_session *session, struct cancels *cancels, lido_op op)
+{
+        begin(session, cancels, op, session->options->given.reset);
 }
 
 /* ---- the watch ------------------------------------------------------------------------------------------- */
@@ -146,7 +137,7 @@ void watch_start(struct pg_session *session, lido_handle handle, uv_loop_t *loop
         uv_unref((uv_handle_t *)&watch->poll);
         watch->poll.data = watch;
         watch->session = session;
-        watch->handle = handle;
+        watch->handle = session->handle = handle;
         watch->line = session->line;
         add_relaxed(&watch->line->users, 1);
         add_relaxed(&session->users, 1);
@@ -169,12 +160,13 @@ static void give_up(struct pg_session *session)
         answer(session, WORK_FAILED);
 }
 
-void watch_stop(struct pg_session *session)
+void watch_stop(struct pg_session *session, struct cancels *cancels)
 {
         struct pg_watch *watch = session->watch;
 
         if (!watch)
                 return;
+        cancels_give_up(cancels, session->op);
         if (session->is_working)
                 give_up(session);
         session->watch = NULL;

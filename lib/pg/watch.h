@@ -16,12 +16,13 @@
 
 #include <uv.h>
 
+#include "pg/cancel.h"
 #include "pg/session.h"
 
 /* All on the loop's thread, by the hooks of the same name. */
 void watch_start(struct pg_session *session, lido_handle handle, uv_loop_t *loop);
-void watch_stop(struct pg_session *session);
-void watch_check(struct pg_session *session, lido_op op);
-void watch_reset(struct pg_session *session, lido_op op);
+void watch_stop(struct pg_session *session, struct cancels *cancels);
+void watch_check(struct pg_session *session, struct cancels *cancels, lido_op op);
+void watch_reset(struct pg_session *session, struct cancels *cancels, lido_op op);
 
 #endif

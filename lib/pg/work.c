@@ -68,8 +68,15 @@ static bool spend(struct work *work, size_t bytes)
 /* Errors in what the borrower left are no failure of ours, but the end of the session is. */
 static void note_error(struct work *work, const PGresult *result)
 {
+        const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+
         if (work->error.code != LIDO_OK || (work->is_draining && !failure_is_end(result)))
                 return;
+        if (work->forgives_cancel && state && strcmp(state, "57014") == 0) { /* a cancel request that came late */
+                work->forgives_cancel = false;
+                work->must_repeat = true;
+                return;
+        }
         failure_from_result(&work->error, result);
         if (failure_is_end(result))
                 work->is_failed = true;
@@ -191,6 +198,9 @@ enum work_want work_advance(struct work *work)
                         work->is_asked = work->is_draining = false;
                         if (work->error.code != LIDO_OK)
                                 return finish(work);
+                        if (work->must_repeat)
+                                work->steps--;
+                        work->must_repeat = false;
                 }
                 if (!*work->steps)
                         return finish(work);

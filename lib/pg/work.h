@@ -30,6 +30,8 @@ struct work {
         bool is_asked;            /* results of a statement are outstanding */
         bool is_draining;         /* they are of what the borrower left */
         bool is_copy_out;
+        bool forgives_cancel;     /* a statement that ends with 57014, once, is run again */
+        bool must_repeat;
         bool is_failed;
         struct lido_error error;  /* the first; code is LIDO_OK while there is none */
 };

@@ -15,7 +15,7 @@ out=bench-out set=pools repetitions=5 short_ms=150 long_ms=1000 tries=2
 missing=() preload=() programs=()
 while (($#)); do
         case $1 in
-        --quick) repetitions=3 short_ms=50 long_ms=200 tries=1 ;;
+        --quick) repetitions=3 short_ms=40 long_ms=150 tries=1 ;;
         --out) out=$2 && shift ;;
         --set) set=$2 && shift ;;
         --preload) preload+=("$2") && shift ;;
@@ -40,7 +40,7 @@ for program in "${programs[@]}"; do
         [[ ${program##*/} == malloc ]] || continue
         for library in "${preload[@]}"; do
                 name=${library#lib} && name=${name%%.so*}
-                path=$(ldconfig -p 2>/dev/null | awk -v library="$library" '$1 == library { print $NF; exit }')
+                path=$(ldconfig -p 2>/dev/null | awk -v library="$library" '$1 == library && !n++ { print $NF }')
                 if [[ -n $path ]]; then
                         want "$name" "env LD_PRELOAD=$path BENCH_NAME=$name $program"
                 else

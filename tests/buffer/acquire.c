@@ -1,4 +1,5 @@
-/* Acquire and release: sizes, classes, caches, bulk, handles. Waiting is in wait.c, misuse in misuse.c, decay in decay.c. */
+/* Acquire and release: sizes, classes, caches, bulk, handles. Waiting is in wait.c, misuse in misuse.c, decay
+ * in decay.c. */
 #include <pthread.h>
 
 #include "buffer/classes.h"
@@ -6,7 +7,8 @@
 
 START_TEST(a_buffer_is_as_large_as_asked_and_writable)
 {
-        struct lido_buffer_pool *pool = pool_with(&(struct lido_buffer_options){ .size = sizeof(struct lido_buffer_options) });
+        struct lido_buffer_pool *pool =
+                pool_with(&(struct lido_buffer_options){.size = sizeof(struct lido_buffer_options)});
 
         for (size_t bytes = 1; bytes < (size_t)4 << 20; bytes += bytes / 7 + 1) {
                 void *buffer = must_acquire(pool, bytes);
@@ -52,7 +54,7 @@ END_TEST
 START_TEST(the_class_of_a_size_is_the_least_that_holds_it)
 {
         for (uint32_t per = 1; per <= 8; per *= 2) {
-                const size_t named[] = { 1500, 65601, 100000 };
+                const size_t named[] = {1500, 65601, 100000};
                 struct lido_buffer_options options = plain_options();
                 struct lido_buffer_pool *pool;
 
@@ -106,7 +108,7 @@ END_TEST
 
 START_TEST(buffers_are_on_the_alignment_asked_for)
 {
-        const size_t alignments[] = { 1, 16, 64, 4096, 65536, (size_t)2 << 20 };
+        const size_t alignments[] = {1, 16, 64, 4096, 65536, (size_t)2 << 20};
 
         for (size_t i = 0; i < sizeof alignments / sizeof *alignments; i++) {
                 struct lido_buffer_options options = plain_options();
@@ -293,7 +295,8 @@ START_TEST(steady_use_takes_nothing_more_from_the_source)
         uint64_t grown = 0, contended = 0;
 
         for (int round = 0; round < 3000; round++) {
-                void *a = must_acquire(pool, 700), *b = must_acquire(pool, 30000), *c = must_acquire(pool, 600000);
+                void *a = must_acquire(pool, 700), *b = must_acquire(pool, 30000),
+                     *c = must_acquire(pool, 600000);
 
                 must_release(b);
                 must_release(a);
@@ -314,7 +317,8 @@ START_TEST(lent_buffers_outlive_their_pool)
 {
         struct lido_buffer_options options = plain_options();
         struct lido_buffer_pool *pool = pool_with(&options);
-        char *a = must_acquire(pool, 100), *b = must_acquire(pool, 100), *c = must_acquire(pool, (size_t)5 << 20);
+        char *a = must_acquire(pool, 100), *b = must_acquire(pool, 100),
+             *c = must_acquire(pool, (size_t)5 << 20);
 
         lido_buffer_pool_free(pool);
         memset(a, 1, 100);
@@ -346,22 +350,20 @@ END_TEST
 
 int main(void)
 {
-        return suite_run("buffer/acquire",
-                         (const TTest *[]){ a_buffer_is_as_large_as_asked_and_writable,
-                                            no_two_lent_buffers_overlap,
-                                            the_class_of_a_size_is_the_least_that_holds_it,
-                                            the_default_classes_waste_a_tenth_at_most,
-                                            a_thread_gets_the_buffer_back_that_it_released_last,
-                                            buffers_are_on_the_alignment_asked_for,
-                                            power_of_two_sizes_are_aligned_to_themselves_up_to_a_page,
-                                            a_size_above_the_classes_is_huge_and_reused_while_warm,
-                                            warm_huge_buffers_stay_within_warm_bytes,
-                                            a_bulk_acquire_gives_all_or_none,
-                                            a_bulk_release_takes_buffers_of_several_pools_and_classes,
-                                            a_cache_handle_serves_without_the_thread_cache,
-                                            a_buffer_may_be_released_on_another_thread_and_its_cache_comes_back_at_exit,
-                                            more_pools_than_thread_local_places_work_side_by_side,
-                                            steady_use_takes_nothing_more_from_the_source,
-                                            lent_buffers_outlive_their_pool,
-                                            a_drain_ends_with_the_last_release, NULL });
+        return suite_run(
+                "buffer/acquire",
+                (const TTest *[]){a_buffer_is_as_large_as_asked_and_writable, no_two_lent_buffers_overlap,
+                                  the_class_of_a_size_is_the_least_that_holds_it,
+                                  the_default_classes_waste_a_tenth_at_most,
+                                  a_thread_gets_the_buffer_back_that_it_released_last,
+                                  buffers_are_on_the_alignment_asked_for,
+                                  power_of_two_sizes_are_aligned_to_themselves_up_to_a_page,
+                                  a_size_above_the_classes_is_huge_and_reused_while_warm,
+                                  warm_huge_buffers_stay_within_warm_bytes, a_bulk_acquire_gives_all_or_none,
+                                  a_bulk_release_takes_buffers_of_several_pools_and_classes,
+                                  a_cache_handle_serves_without_the_thread_cache,
+                                  a_buffer_may_be_released_on_another_thread_and_its_cache_comes_back_at_exit,
+                                  more_pools_than_thread_local_places_work_side_by_side,
+                                  steady_use_takes_nothing_more_from_the_source,
+                                  lent_buffers_outlive_their_pool, a_drain_ends_with_the_last_release, NULL});
 }

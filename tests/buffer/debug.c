@@ -1,4 +1,5 @@
-/* Zeroing, cookies, poison, guard pages, ASan, leak sampling. Valgrind's part is seen by running this under it. */
+/* Zeroing, cookies, poison, guard pages, ASan, leak sampling. Valgrind's part is seen by running this under
+ * it. */
 #include <pthread.h>
 #include <signal.h>
 #include <sys/wait.h>
@@ -43,7 +44,7 @@ static size_t others(const char *memory, size_t bytes, char value)
 START_TEST(nothing_of_what_a_borrower_wrote_is_there_after_a_wiping_release)
 {
         struct lido_buffer_pool *pool = pool_that(LIDO_BUFFER_ZERO_ON_RELEASE | LIDO_BUFFER_NO_TOOLS);
-        const size_t sizes[] = { 16, 100, 5000, 70000, (size_t)2 << 20 };
+        const size_t sizes[] = {16, 100, 5000, 70000, (size_t)2 << 20};
 
         for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
                 char *buffer = must_acquire(pool, sizes[i]);
@@ -313,13 +314,14 @@ END_TEST
 
 int main(void)
 {
-        return suite_run("buffer/debug", (const TTest *[]){ nothing_of_what_a_borrower_wrote_is_there_after_a_wiping_release,
-                                                            a_clearing_acquire_gives_zeroes,
-                                                            a_cookie_notices_one_byte_too_many,
-                                                            poison_notices_a_write_after_release,
-                                                            a_guarded_buffer_faults_at_overrun_and_after_release,
-                                                            asan_knows_which_bytes_are_lent,
-                                                            a_leak_is_listed_with_its_sites_and_reported_once,
-                                                            one_acquire_in_leak_sample_is_traced,
-                                                            a_constructed_state_lasts_from_borrower_to_borrower, NULL });
+        return suite_run("buffer/debug",
+                         (const TTest *[]){nothing_of_what_a_borrower_wrote_is_there_after_a_wiping_release,
+                                           a_clearing_acquire_gives_zeroes,
+                                           a_cookie_notices_one_byte_too_many,
+                                           poison_notices_a_write_after_release,
+                                           a_guarded_buffer_faults_at_overrun_and_after_release,
+                                           asan_knows_which_bytes_are_lent,
+                                           a_leak_is_listed_with_its_sites_and_reported_once,
+                                           one_acquire_in_leak_sample_is_traced,
+                                           a_constructed_state_lasts_from_borrower_to_borrower, NULL});
 }

@@ -24,7 +24,7 @@ static size_t resident(void *memory, size_t bytes)
 
 START_TEST(a_trim_gives_back_all_that_is_not_lent)
 {
-        const size_t sizes[] = { 16, 100, 1000, 5000, 16384, 20000, 300000, (size_t)1 << 20, (size_t)6 << 20 };
+        const size_t sizes[] = {16, 100, 1000, 5000, 16384, 20000, 300000, (size_t)1 << 20, (size_t)6 << 20};
         struct lido_buffer_options options = plain_options();
         struct lido_buffer_pool *pool = pool_with(&options);
         size_t bytes = 0;
@@ -98,7 +98,7 @@ END_TEST
 
 START_TEST(an_unused_pool_has_nothing_left_after_a_few_ticks)
 {
-        const size_t sizes[] = { 64, 3000, 12000, 100000, (size_t)3 << 20 };
+        const size_t sizes[] = {64, 3000, 12000, 100000, (size_t)3 << 20};
         struct lido_buffer_options options = plain_options();
         struct lido_buffer_pool *pool = pool_with(&options);
         int ticks = 0;
@@ -167,7 +167,7 @@ static void *idle(void *context)
 START_TEST(an_idle_threads_cache_decays_and_works_again_afterwards)
 {
         struct lido_buffer_options options = plain_options();
-        struct idler i = { .pool = pool_with(&options) };
+        struct idler i = {.pool = pool_with(&options)};
         pthread_t thread;
 
         pthread_create(&thread, NULL, idle, &i);
@@ -199,7 +199,8 @@ START_TEST(the_callers_memory_is_used_alone_and_given_back_whole)
         ck_assert_int_eq(lido_buffer_pool_populate(pool, callers, 100), LIDO_EINVAL);
         ck_assert_int_eq(lido_buffer_pool_populate(pool, callers, sizeof callers), LIDO_OK);
         while (lido_buffer_try_acquire(pool, 1, &lent[n]) == LIDO_OK) {
-                ck_assert((unsigned char *)lent[n] >= callers && (unsigned char *)lent[n] + 4096 <= callers + sizeof callers);
+                ck_assert((unsigned char *)lent[n] >= callers &&
+                          (unsigned char *)lent[n] + 4096 <= callers + sizeof callers);
                 n++;
         }
         ck_assert_int_ge(n, 255);
@@ -323,15 +324,16 @@ END_TEST
 
 int main(void)
 {
-        return suite_run("buffer/decay", (const TTest *[]){ a_trim_gives_back_all_that_is_not_lent,
-                                                            free_pages_between_lent_buffers_go_back_too,
-                                                            what_is_in_use_from_tick_to_tick_stays_warm,
-                                                            an_unused_pool_has_nothing_left_after_a_few_ticks,
-                                                            after_a_burst_seven_eighths_go_at_the_first_chance,
-                                                            an_idle_threads_cache_decays_and_works_again_afterwards,
-                                                            the_callers_memory_is_used_alone_and_given_back_whole,
-                                                            malloc_serves_as_a_source,
-                                                            hints_for_huge_pages_and_a_node_are_harmless,
-                                                            a_loop_decays_the_pool_and_then_falls_silent,
-                                                            a_pool_freed_while_its_timer_is_armed_leaves_the_loop, NULL });
+        return suite_run("buffer/decay",
+                         (const TTest *[]){a_trim_gives_back_all_that_is_not_lent,
+                                           free_pages_between_lent_buffers_go_back_too,
+                                           what_is_in_use_from_tick_to_tick_stays_warm,
+                                           an_unused_pool_has_nothing_left_after_a_few_ticks,
+                                           after_a_burst_seven_eighths_go_at_the_first_chance,
+                                           an_idle_threads_cache_decays_and_works_again_afterwards,
+                                           the_callers_memory_is_used_alone_and_given_back_whole,
+                                           malloc_serves_as_a_source,
+                                           hints_for_huge_pages_and_a_node_are_harmless,
+                                           a_loop_decays_the_pool_and_then_falls_silent,
+                                           a_pool_freed_while_its_timer_is_armed_leaves_the_loop, NULL});
 }

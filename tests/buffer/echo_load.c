@@ -1,5 +1,5 @@
-/* echo_load - puts load on examples/buffer_echo from outside: CLIENTS threads, each with a connection, send REQUESTS lines and
- * compare what comes back.
+/* echo_load - puts load on examples/buffer_echo from outside: CLIENTS threads, each with a connection, send
+ * REQUESTS lines and compare what comes back.
  *
  *      echo_load PORT CLIENTS REQUESTS     prints "ok N"; exits with 1 on the first byte that is wrong
  */
@@ -26,7 +26,7 @@ struct client {
 
 static int connect_to(int port)
 {
-        struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port) };
+        struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
         int one = 1, fd = socket(AF_INET, SOCK_STREAM, 0);
 
         address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
@@ -64,7 +64,8 @@ static int read_all(int fd, char *bytes, size_t length)
         return 0;
 }
 
-/* A line that comes in one read is answered as a whole; only its first byte decides, so large ones begin with a letter. */
+/* A line that comes in one read is answered as a whole; only its first byte decides, so large ones begin with
+ * a letter. */
 static void fill(struct random *r, char *line, size_t length)
 {
         for (size_t i = 0; i < length; i++)
@@ -76,7 +77,7 @@ static void fill(struct random *r, char *line, size_t length)
 static void *run(void *context)
 {
         struct client *c = context;
-        struct random r = { c->seed };
+        struct random r = {c->seed};
         char sent[LONGEST], back[LONGEST];
         int fd = connect_to(c->port);
 

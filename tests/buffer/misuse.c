@@ -68,8 +68,15 @@ START_TEST(pointers_that_are_no_buffers_are_refused_unfollowed)
 {
         struct lido_buffer_pool *pool = noting_pool(3000);
         char *buffer = must_acquire(pool, 3000), on_stack[64];
-        void *wild[] = { (void *)1, (void *)4096, (void *)0xdeadbeefdead000, (void *)UINTPTR_MAX, (void *)(UINTPTR_MAX << 48),
-                         on_stack, (void *)note, malloc(10), (void *)((uintptr_t)buffer | (uintptr_t)1 << 56) };
+        void *wild[] = {(void *)1,
+                        (void *)4096,
+                        (void *)0xdeadbeefdead000,
+                        (void *)UINTPTR_MAX,
+                        (void *)(UINTPTR_MAX << 48),
+                        on_stack,
+                        (void *)note,
+                        malloc(10),
+                        (void *)((uintptr_t)buffer | (uintptr_t)1 << 56)};
 
         ck_assert_int_eq(lido_buffer_release(NULL), LIDO_EINVAL);
         for (size_t i = 0; i < sizeof wild / sizeof *wild; i++) {
@@ -122,7 +129,7 @@ static void *race(void *context)
 START_TEST(of_many_racing_releases_exactly_one_succeeds)
 {
         struct lido_buffer_pool *pool = noting_pool(512);
-        struct racers r = { 0 };
+        struct racers r = {0};
         pthread_t threads[4];
 
         pthread_barrier_init(&r.start, NULL, 5);
@@ -153,12 +160,12 @@ START_TEST(a_million_random_misuses_change_nothing)
 {
         struct lido_buffer_options options = plain_options();
         struct lido_buffer_pool *pool;
-        struct random r = { random_seed() };
+        struct random r = {random_seed()};
         enum { N = 64 };
         struct {
                 char *buffer;
                 int lent;
-        } known[N] = { 0 };
+        } known[N] = {0};
         uint64_t refused = 0;
 
         pool = pool_with(&options);
@@ -171,19 +178,23 @@ START_TEST(a_million_random_misuses_change_nothing)
                         rc = lido_buffer_release((char *)(uintptr_t)random_next(&r));
                         break;
                 case 1:
-                        rc = lido_buffer_release(known[k].buffer ? known[k].buffer + 1 + random_below(&r, 15) : NULL);
+                        rc = lido_buffer_release(known[k].buffer ? known[k].buffer + 1 + random_below(&r, 15)
+                                                                 : NULL);
                         break;
                 case 2:
                         if (known[k].lent && lido_buffer_release(known[k].buffer) != LIDO_OK)
                                 ck_abort_msg("a release was refused");
                         known[k].lent = 0;
-                        rc = LIDO_EINVAL; /* whether it is lent again, to another of ours, decides what a second release means */
+                        rc = LIDO_EINVAL; /* whether it is lent again, to another of ours, decides what a
+                                             second release means */
                         break;
                 default:
                         if (!known[k].lent) {
                                 void *buffer = NULL;
 
-                                known[k].lent = lido_buffer_try_acquire(pool, 1 + (size_t)random_below(&r, 40000), &buffer) == LIDO_OK;
+                                known[k].lent =
+                                        lido_buffer_try_acquire(pool, 1 + (size_t)random_below(&r, 40000),
+                                                                &buffer) == LIDO_OK;
                                 known[k].buffer = buffer;
                         }
                         rc = LIDO_EINVAL;
@@ -205,23 +216,23 @@ END_TEST
 START_TEST(options_out_of_range_are_refused)
 {
         static const struct lido_buffer_options bad[] = {
-                { .size = sizeof bad[0], .flags = 0x8000 },
-                { .size = sizeof bad[0], .mode = 7 },
-                { .size = sizeof bad[0], .alignment_bytes = 48 },
-                { .size = sizeof bad[0], .alignment_bytes = (size_t)4 << 20 },
-                { .size = sizeof bad[0], .per_doubling = 3 },
-                { .size = sizeof bad[0], .largest_bytes = (size_t)64 << 20 },
-                { .size = sizeof bad[0], .reserve = 4 },
-                { .size = sizeof bad[0], .buffer_bytes = 64, .mode = LIDO_BUFFER_MODE_RESERVE },
-                { .size = sizeof bad[0], .buffer_bytes = 64, .per_doubling = 4 },
-                { .size = sizeof bad[0], .buffer_bytes = (size_t)2 << 30 },
-                { .size = sizeof bad[0], .decay_ms = -2 },
-                { .size = sizeof bad[0], .acquire_timeout_ms = -2 },
-                { .size = sizeof bad[0], .flags = LIDO_BUFFER_CALLER_MEMORY },
-                { .size = sizeof bad[0], .flags = LIDO_BUFFER_GUARD | LIDO_BUFFER_POISON },
-                { .size = sizeof bad[0], .named_count = 1 },
-                { .size = sizeof bad[0], .buffer_bytes = 4096, .max_bytes = 8192, .reserve = 3 },
-                { .size = 4 },
+                {.size = sizeof bad[0], .flags = 0x8000},
+                {.size = sizeof bad[0], .mode = 7},
+                {.size = sizeof bad[0], .alignment_bytes = 48},
+                {.size = sizeof bad[0], .alignment_bytes = (size_t)4 << 20},
+                {.size = sizeof bad[0], .per_doubling = 3},
+                {.size = sizeof bad[0], .largest_bytes = (size_t)64 << 20},
+                {.size = sizeof bad[0], .reserve = 4},
+                {.size = sizeof bad[0], .buffer_bytes = 64, .mode = LIDO_BUFFER_MODE_RESERVE},
+                {.size = sizeof bad[0], .buffer_bytes = 64, .per_doubling = 4},
+                {.size = sizeof bad[0], .buffer_bytes = (size_t)2 << 30},
+                {.size = sizeof bad[0], .decay_ms = -2},
+                {.size = sizeof bad[0], .acquire_timeout_ms = -2},
+                {.size = sizeof bad[0], .flags = LIDO_BUFFER_CALLER_MEMORY},
+                {.size = sizeof bad[0], .flags = LIDO_BUFFER_GUARD | LIDO_BUFFER_POISON},
+                {.size = sizeof bad[0], .named_count = 1},
+                {.size = sizeof bad[0], .buffer_bytes = 4096, .max_bytes = 8192, .reserve = 3},
+                {.size = 4},
         };
         struct lido_buffer_pool *pool = NULL;
 
@@ -250,12 +261,15 @@ START_TEST(a_child_is_told_that_the_pool_is_its_parents_and_may_open_its_own)
         if (child == 0) {
                 int ok = lido_buffer_try_acquire(pool, 1, &buffer) == LIDO_EFORKED &&
                          lido_buffer_acquire_bulk(pool, 1, 1, &buffer) == LIDO_EFORKED && lent[0] == 'x' &&
-                         lido_buffer_release(lent) == LIDO_EFORKED && lido_buffer_release(lent) == LIDO_EFORKED &&
-                         lido_buffer_pool_trim(pool, NULL) == LIDO_EFORKED && lido_buffer_pool_close(pool) == LIDO_EFORKED &&
+                         lido_buffer_release(lent) == LIDO_EFORKED &&
+                         lido_buffer_release(lent) == LIDO_EFORKED &&
+                         lido_buffer_pool_trim(pool, NULL) == LIDO_EFORKED &&
+                         lido_buffer_pool_close(pool) == LIDO_EFORKED &&
                          lido_buffer_pool_upkeep(pool) == LIDO_EFORKED;
 
                 lido_buffer_pool_free(pool);
-                ok = ok && lido_buffer_pool_open(&own, NULL) == LIDO_OK && lido_buffer_acquire(own, 100, &buffer) == LIDO_OK &&
+                ok = ok && lido_buffer_pool_open(&own, NULL) == LIDO_OK &&
+                     lido_buffer_acquire(own, 100, &buffer) == LIDO_OK &&
                      lido_buffer_release(buffer) == LIDO_OK;
                 lido_buffer_pool_free(own);
                 _exit(ok ? 0 : 1);
@@ -270,13 +284,13 @@ END_TEST
 
 int main(void)
 {
-        return suite_run("buffer/misuse", (const TTest *[]){ a_double_release_is_refused_and_reported,
-                                                             a_double_release_is_refused_wherever_the_buffer_went,
-                                                             pointers_that_are_no_buffers_are_refused_unfollowed,
-                                                             a_pointer_into_a_region_that_has_gone_is_refused,
-                                                             of_many_racing_releases_exactly_one_succeeds,
-                                                             a_million_random_misuses_change_nothing,
-                                                             options_out_of_range_are_refused,
-                                                             a_child_is_told_that_the_pool_is_its_parents_and_may_open_its_own,
-                                                             NULL });
+        return suite_run(
+                "buffer/misuse",
+                (const TTest *[]){a_double_release_is_refused_and_reported,
+                                  a_double_release_is_refused_wherever_the_buffer_went,
+                                  pointers_that_are_no_buffers_are_refused_unfollowed,
+                                  a_pointer_into_a_region_that_has_gone_is_refused,
+                                  of_many_racing_releases_exactly_one_succeeds,
+                                  a_million_random_misuses_change_nothing, options_out_of_range_are_refused,
+                                  a_child_is_told_that_the_pool_is_its_parents_and_may_open_its_own, NULL});
 }

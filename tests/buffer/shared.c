@@ -32,7 +32,7 @@ START_TEST(the_last_reference_releases_the_buffer)
         ck_assert_int_eq(lido_slice_release(part_of_part), LIDO_OK);
         ck_assert_uint_eq(stats_of(pool).lent, 0);
         ck_assert_int_eq(lido_slice_release(part_of_part), LIDO_EDOUBLE);
-        ck_assert_int_eq(lido_slice_release((lido_slice){ 0 }), LIDO_EINVAL);
+        ck_assert_int_eq(lido_slice_release((lido_slice){0}), LIDO_EINVAL);
         buffers_check(pool);
         lido_buffer_pool_free(pool);
 }
@@ -109,7 +109,7 @@ START_TEST(many_threads_share_one_buffer)
                 memcpy(buffer, "abcdef", 7);
                 ck_assert_int_eq(lido_slice_share(buffer, 7, &first), LIDO_OK);
                 for (int i = 0; i < 4; i++) {
-                        readers[i] = (struct readers){ lido_slice_ref(first), 200 };
+                        readers[i] = (struct readers){lido_slice_ref(first), 200};
                         pthread_create(&threads[i], NULL, read_and_drop, &readers[i]);
                 }
                 lido_slice_release(first);
@@ -169,7 +169,7 @@ static void read_through(struct reader *reader, const char *text)
 START_TEST(libuv_reads_into_lent_buffers)
 {
         struct lido_buffer_options options = plain_options();
-        struct reader reader = { .from = { pool_with(&options), 16 } };
+        struct reader reader = {.from = {pool_with(&options), 16}};
 
         read_through(&reader, "to be read in pieces of sixteen bytes");
         ck_assert_str_eq(reader.text, "to be read in pieces of sixteen bytes");
@@ -181,7 +181,7 @@ END_TEST
 
 START_TEST(libuv_is_told_when_there_is_no_buffer)
 {
-        struct reader reader = { .from = { fixed_pool(4096, 1), 4096 } };
+        struct reader reader = {.from = {fixed_pool(4096, 1), 4096}};
         void *only = must_acquire(reader.from.pool, 1);
 
         read_through(&reader, "x");
@@ -194,10 +194,9 @@ END_TEST
 
 int main(void)
 {
-        return suite_run("buffer/shared", (const TTest *[]){ the_last_reference_releases_the_buffer,
-                                                             unique_copies_only_what_others_still_see,
-                                                             sharing_works_at_the_cap,
-                                                             many_threads_share_one_buffer,
-                                                             libuv_reads_into_lent_buffers,
-                                                             libuv_is_told_when_there_is_no_buffer, NULL });
+        return suite_run("buffer/shared",
+                         (const TTest *[]){the_last_reference_releases_the_buffer,
+                                           unique_copies_only_what_others_still_see, sharing_works_at_the_cap,
+                                           many_threads_share_one_buffer, libuv_reads_into_lent_buffers,
+                                           libuv_is_told_when_there_is_no_buffer, NULL});
 }

@@ -1,4 +1,5 @@
-/* tests/buffer/support.h - what the tests of buffers share: a pool in one line, and the invariants of lib/buffer/types.h. */
+/* tests/buffer/support.h - what the tests of buffers share: a pool in one line, and the invariants of
+ * lib/buffer/types.h. */
 #ifndef LIDO_TESTS_BUFFER_SUPPORT_H
 #define LIDO_TESTS_BUFFER_SUPPORT_H
 
@@ -58,7 +59,8 @@ static inline struct lido_buffer_stats stats_of(struct lido_buffer_pool *pool)
         return stats;
 }
 
-/* Count an entry, which must be of a buffer that is CACHED and has not been counted before: it is marked by RAW meanwhile. */
+/* Count an entry, which must be of a buffer that is CACHED and has not been counted before: it is marked by
+ * RAW meanwhile. */
 static inline void check_entry(const struct entry *entry)
 {
         ck_assert_ptr_eq(span_state(span_of(entry->buffer), entry->buffer), entry->state);
@@ -93,7 +95,8 @@ static inline void buffers_check(struct lido_buffer_pool *pool)
 {
         size_t mapped = 0;
 
-        list_for_each(it, &pool->caches) {
+        list_for_each(it, &pool->caches)
+        {
                 struct lido_buffer_cache *cache = list_entry(it, struct lido_buffer_cache, link);
 
                 ck_assert_uint_eq(load_relaxed(&cache->busy), 0);
@@ -118,8 +121,7 @@ static inline void buffers_check(struct lido_buffer_pool *pool)
         for (uint32_t c = 0; c < pool->class_count; c++)
                 list_for_each(it, &pool->classes[c].all)
                         check_span(list_entry(it, struct span, member), &mapped);
-        list_for_each(it, &pool->huge_all)
-                check_span(list_entry(it, struct span, member), &mapped);
+        list_for_each(it, &pool->huge_all) check_span(list_entry(it, struct span, member), &mapped);
         ck_assert_uint_eq(mapped, load_relaxed(&pool->mapped_bytes));
         ck_assert_uint_le(mapped, pool->max_bytes);
 }

@@ -1,4 +1,5 @@
-/* At the cap: waiting in line by thread and by loop, its outcomes, the reserve. Races of all of these are in storm.c. */
+/* At the cap: waiting in line by thread and by loop, its outcomes, the reserve. Races of all of these are in
+ * storm.c. */
 #include <pthread.h>
 #include <uv.h>
 
@@ -7,8 +8,8 @@
 #include "buffer/support.h"
 
 /* Spin until a condition of another thread's making holds. */
-#define until(condition)                                                                                       \
-        while (!(condition))                                                                                   \
+#define until(condition)     \
+        while (!(condition)) \
         thread_yield()
 
 struct taker {
@@ -118,7 +119,7 @@ END_TEST
 START_TEST(released_buffers_go_to_waiters_in_their_order)
 {
         struct lido_buffer_pool *pool = fixed_pool(4096, 3);
-        struct taker takers[6] = { 0 };
+        struct taker takers[6] = {0};
         _Atomic int order = 0;
         void *lent[3];
 
@@ -146,7 +147,7 @@ START_TEST(a_newcomer_does_not_overtake_the_line)
 {
         struct lido_buffer_options options = plain_options();
         struct lido_buffer_pool *pool;
-        struct taker large = { 0 };
+        struct taker large = {0};
         void *a, *b, *c;
 
         options.max_bytes = 1 << 20;
@@ -202,7 +203,7 @@ static void *warm_and_hold(void *context)
 START_TEST(a_waiter_finds_what_an_idle_thread_has_in_its_cache)
 {
         struct lido_buffer_pool *pool = fixed_pool(4096, 1);
-        struct taker idle = { .pool = pool };
+        struct taker idle = {.pool = pool};
         void *buffer;
 
         pthread_create(&idle.thread, NULL, warm_and_hold, &idle);
@@ -220,7 +221,7 @@ START_TEST(a_full_queue_refuses)
 {
         struct lido_buffer_options options = plain_options();
         struct lido_buffer_pool *pool;
-        struct taker first = { 0 };
+        struct taker first = {0};
         void *buffer, *other;
 
         options.buffer_bytes = options.max_bytes = 4096;
@@ -240,7 +241,7 @@ END_TEST
 START_TEST(closing_fails_those_who_wait)
 {
         struct lido_buffer_pool *pool = fixed_pool(4096, 1);
-        struct taker t = { 0 };
+        struct taker t = {0};
         void *buffer = must_acquire(pool, 1);
 
         start_taker(&t, pool, 1, LIDO_NEVER);
@@ -312,7 +313,7 @@ static struct lido_buffer_pool *reserve_pool(struct fickle *f, int mode, uint32_
 
 START_TEST(a_reserve_is_for_when_memory_fails_and_a_release_fills_it_first)
 {
-        struct fickle f = { 0 };
+        struct fickle f = {0};
         struct lido_buffer_pool *pool = reserve_pool(&f, LIDO_BUFFER_MODE_RESERVE, 2);
         void *a, *b, *c, *d;
         int unmaps;
@@ -340,7 +341,7 @@ END_TEST
 
 START_TEST(a_caching_pool_may_have_a_reserve_as_well)
 {
-        struct fickle f = { 0 };
+        struct fickle f = {0};
         struct lido_buffer_pool *pool = reserve_pool(&f, LIDO_BUFFER_MODE_CACHE, 1);
         void *lent[64], *more;
         int n = 0;
@@ -411,7 +412,7 @@ static void ask(struct looped *l, struct asked *asked, int64_t timeout_ms)
 
 START_TEST(a_request_is_answered_on_its_loop_and_never_before_it_returns)
 {
-        struct asked asked = { 0 };
+        struct asked asked = {0};
         struct looped l;
 
         looped_open(&l, 1);
@@ -433,7 +434,7 @@ static void *release_one(void *buffer)
 
 START_TEST(a_request_waits_for_a_release_on_another_thread)
 {
-        struct asked asked = { 0 };
+        struct asked asked = {0};
         struct looped l;
         pthread_t thread;
         void *buffer;
@@ -453,7 +454,7 @@ END_TEST
 
 START_TEST(a_request_times_out_or_is_cancelled_or_fails_once)
 {
-        struct asked late = { 0 }, cancelled = { 0 }, failed = { 0 };
+        struct asked late = {0}, cancelled = {0}, failed = {0};
         struct looped l;
         void *buffer;
 
@@ -479,20 +480,18 @@ END_TEST
 
 int main(void)
 {
-        return suite_run("buffer/wait", (const TTest *[]){ a_fixed_pool_gives_exactly_what_its_cap_allows,
-                                                           a_try_at_the_cap_is_refused_at_once,
-                                                           what_the_pool_can_never_give_is_an_invalid_wish,
-                                                           a_deadline_is_kept_and_never_early,
-                                                           released_buffers_go_to_waiters_in_their_order,
-                                                           a_newcomer_does_not_overtake_the_line,
-                                                           what_other_classes_keep_makes_room_at_the_cap,
-                                                           a_waiter_finds_what_an_idle_thread_has_in_its_cache,
-                                                           a_full_queue_refuses,
-                                                           closing_fails_those_who_wait,
-                                                           the_caches_work_again_once_nobody_waits,
-                                                           a_reserve_is_for_when_memory_fails_and_a_release_fills_it_first,
-                                                           a_caching_pool_may_have_a_reserve_as_well,
-                                                           a_request_is_answered_on_its_loop_and_never_before_it_returns,
-                                                           a_request_waits_for_a_release_on_another_thread,
-                                                           a_request_times_out_or_is_cancelled_or_fails_once, NULL });
+        return suite_run(
+                "buffer/wait",
+                (const TTest *[]){
+                        a_fixed_pool_gives_exactly_what_its_cap_allows, a_try_at_the_cap_is_refused_at_once,
+                        what_the_pool_can_never_give_is_an_invalid_wish, a_deadline_is_kept_and_never_early,
+                        released_buffers_go_to_waiters_in_their_order, a_newcomer_does_not_overtake_the_line,
+                        what_other_classes_keep_makes_room_at_the_cap,
+                        a_waiter_finds_what_an_idle_thread_has_in_its_cache, a_full_queue_refuses,
+                        closing_fails_those_who_wait, the_caches_work_again_once_nobody_waits,
+                        a_reserve_is_for_when_memory_fails_and_a_release_fills_it_first,
+                        a_caching_pool_may_have_a_reserve_as_well,
+                        a_request_is_answered_on_its_loop_and_never_before_it_returns,
+                        a_request_waits_for_a_release_on_another_thread,
+                        a_request_times_out_or_is_cancelled_or_fails_once, NULL});
 }

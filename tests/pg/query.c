@@ -2,6 +2,7 @@
 #include "lido/pg.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 
@@ -305,6 +306,136 @@ START_TEST(arguments_that_make_no_sense_are_refused)
 }
 END_TEST
 
+/* ---- prepared statements --------------------------------------------------------------------------------- */
+
+static long prepared_count(void)
+{
+        return strtol(value_of("select count(*) from pg_prepared_statements where name like 'lido%'", NULL, 0), NULL, 10);
+}
+
+static void on_lease(const char *sql)
+{
+        lido_lease lease;
+
+        ck_assert_int_eq(lido_acquire(pool, 20000, &lease), LIDO_OK);
+        admin_run(lido_pg_conn(lease), "%s", sql);
+        ck_assert_int_eq(lido_release(lease), LIDO_OK);
+}
+
+static const char *prepared_now(const char *sql)
+{
+        static char value[64];
+        struct lido_pg_query_options options = LIDO_PG_QUERY_OPTIONS_INIT;
+        struct lido_pg_rows *rows;
+        struct lido_pg_row row;
+
+        memset(&error, 0, sizeof error);
+        options.error = &error;
+        options.prepare = LIDO_PG_PREPARE_AT_ONCE;
+        int rc = lido_pg_query(pool, sql, NULL, 0, &options, &rows);
+        ck_assert_msg(rc == LIDO_OK, "%s: %s", lido_err_name(rc), error.text);
+        ck_assert_int_eq(lido_pg_next_row(rows, &row), 1);
+        snprintf(value, sizeof value, "%s", PQgetvalue(row.result, row.index, PQnfields(row.result) - 1));
+        ck_assert_int_eq(lido_pg_next_row(rows, &row), 0);
+        lido_pg_rows_close(rows);
+        return value;
+}
+
+START_TEST(a_statement_is_prepared_at_its_third_use)
+{
+        for (int use = 1; use <= 5; use++) {
+                ck_assert_str_eq(VALUE_WITH("select $1 + 1", lido_pg_int4(use * 10)),
+                                 ((const char *[]){ "11", "21", "31", "41", "51" })[use - 1]);
+                ck_assert_int_eq(strtol(value_of(use % 2 ? "select count(*) from pg_prepared_statements"
+                                                         : "select count(*), 1 from pg_prepared_statements",
+                                                 NULL, 0),
+                                        NULL, 10),
+                                 use < 3 ? 0 : use < 5 ? 1 : 2); /* at last the counting itself is prepared */
+        }
+}
+END_TEST
+
+START_TEST(the_same_text_with_other_types_is_another_statement)
+{
+        for (int use = 0; use < 4; use++) {
+                ck_assert_str_eq(VALUE_WITH("select pg_typeof($1)::text", lido_pg_int4(1)), "integer");
+                ck_assert_str_eq(VALUE_WITH("select pg_typeof($1)::text", lido_pg_int8(1)), "bigint");
+        }
+}
+END_TEST
+
+START_TEST(a_table_that_has_changed_its_shape_is_no_error)
+{
+        on_lease("drop table if exists changing");
+        on_lease("create table changing (a int); insert into changing values (1)");
+        ck_assert_str_eq(prepared_now("select * from changing"), "1");
+        on_lease("alter table changing add column b text default 'new'");
+        ck_assert_str_eq(prepared_now("select * from changing"), "new");
+        on_lease("drop table changing");
+}
+END_TEST
+
+START_TEST(a_borrower_who_drops_all_statements_causes_no_error)
+{
+        ck_assert_str_eq(prepared_now("select 4711"), "4711");
+        on_lease("deallocate all"); /* seen */
+        ck_assert_str_eq(prepared_now("select 4711"), "4711");
+        on_lease("do $$ begin execute 'deallocate all'; end $$"); /* not seen */
+        ck_assert_str_eq(prepared_now("select 4711"), "4711");
+        on_lease("discard all");
+        ck_assert_str_eq(prepared_now("select 4711"), "4711");
+        ck_assert_int_eq(prepared_count(), 1);
+}
+END_TEST
+
+START_TEST(a_statement_that_cannot_be_prepared_says_its_sqlstate)
+{
+        struct lido_pg_query_options options = LIDO_PG_QUERY_OPTIONS_INIT;
+        struct lido_pg_rows *rows;
+
+        options.error = &error;
+        options.prepare = LIDO_PG_PREPARE_AT_ONCE;
+        ck_assert_int_eq(lido_pg_query(pool, "selekt 1", NULL, 0, &options, &rows), LIDO_EFACTORY);
+        ck_assert_str_eq(error.sqlstate, "42601");
+        ck_assert_str_eq(VALUE_WITH("select $1", lido_pg_int4(7)), "7");
+}
+END_TEST
+
+START_TEST(no_more_statements_are_kept_than_the_options_say)
+{
+        struct lido_pg_options pg = LIDO_PG_OPTIONS_INIT;
+        struct lido_pool_options options = LIDO_POOL_OPTIONS_INIT;
+        char sql[64], number[16];
+
+        lido_pool_free(pool);
+        pg.conninfo = server_conninfo();
+        pg.statement_cache = 3;
+        options.max = 1;
+        ck_assert_int_eq(lido_pg_pool_open(&pool, service, &pg, &options), LIDO_OK);
+        for (int i = 0; i < 20; i++) {
+                snprintf(sql, sizeof sql, "select %d", i % 7);
+                snprintf(number, sizeof number, "%d", i % 7);
+                ck_assert_str_eq(prepared_now(sql), number);
+        }
+        ck_assert_int_le(prepared_count(), 3);
+}
+END_TEST
+
+START_TEST(nothing_is_prepared_where_the_reset_would_drop_it)
+{
+        struct lido_pg_options pg = LIDO_PG_OPTIONS_INIT;
+        struct lido_pool_options options = LIDO_POOL_OPTIONS_INIT;
+
+        lido_pool_free(pool);
+        pg.conninfo = server_conninfo();
+        pg.reset = LIDO_PG_RESET_FULL;
+        options.max = 1;
+        ck_assert_int_eq(lido_pg_pool_open(&pool, service, &pg, &options), LIDO_OK);
+        for (int use = 0; use < 5; use++)
+                ck_assert_str_eq(prepared_now("select count(*) from pg_prepared_statements"), "0");
+}
+END_TEST
+
 int main(void)
 {
         return suite_run_with("pg/query",
@@ -324,6 +455,13 @@ int main(void)
                                       copy_is_refused,
                                       another_kind_of_pool_is_refused,
                                       arguments_that_make_no_sense_are_refused,
+                                      a_statement_is_prepared_at_its_third_use,
+                                      the_same_text_with_other_types_is_another_statement,
+                                      a_table_that_has_changed_its_shape_is_no_error,
+                                      a_borrower_who_drops_all_statements_causes_no_error,
+                                      a_statement_that_cannot_be_prepared_says_its_sqlstate,
+                                      no_more_statements_are_kept_than_the_options_say,
+                                      nothing_is_prepared_where_the_reset_would_drop_it,
                                       NULL,
                               },
                               set_up, tear_down);

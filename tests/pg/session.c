@@ -330,6 +330,7 @@ START_TEST(queued_notifications_do_not_reach_the_next_borrower)
 {
         struct pg_session *session = session_of_server();
 
+        options.given.reset = LIDO_PG_RESET_ROLLBACK;
         run(session, "listen news; notify news; unlisten *", PGRES_COMMAND_OK);
         run(session, "listen news", PGRES_COMMAND_OK);
         run(session, "notify news", PGRES_COMMAND_OK);

@@ -153,7 +153,8 @@ static void on_open(lido_op op, void *context)
 {
         struct factory *factory = context;
         const struct program *program = factory->program;
-        const struct open_script *script = &program->open[factory->opens < program->opens ? factory->opens : program->opens - 1];
+        uint32_t place = program->roam_s ? factory->opens % program->opens : factory->opens;
+        const struct open_script *script = &program->open[place < program->opens ? place : program->opens - 1];
 
         no_lock_is_held("open");
         if (!factory->at_once)

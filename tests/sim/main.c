@@ -174,12 +174,33 @@ static int list_sites(uint64_t schedules)
         return 0;
 }
 
+static int run_day(uint64_t seed)
+{
+        static const struct sim_choices none; /* time goes on when nobody can: the machine is fast enough */
+        struct sim_strategy strategy = { .kind = SIM_REPLAY, .replay = &none, .steps = UINT64_MAX };
+        struct program program;
+        struct world_books books;
+        struct sim_result result;
+        double began = storm_cpu();
+
+        program_day(&program);
+        result = world_run(&program, &strategy, seed);
+        books = world_books();
+        printf("a day in %.2f s, %" PRIu64 " steps: %s\n", storm_cpu() - began, result.steps,
+               result.failed ? result.message : "sound");
+        printf("%" PRIu64 " leases, %" PRIu64 " timeouts, %" PRIu64 " opened, %" PRIu64 " opens failed, %" PRIu64
+               " closed, %" PRIu64 " checks, %" PRIu64 " turns of the keeper, hash %016" PRIx64 "\n",
+               books.acquired, books.timed_out, books.opened, books.open_failed, books.closed, books.upkeep,
+               books.turns, result.hash);
+        return result.failed;
+}
+
 int main(int count, char **arguments)
 {
         uint64_t seed = 0, from = 1, schedules = UINT64_MAX;
         double seconds = 20;
         unsigned preemptions = 0;
-        bool has_seed = false, wants_mutants = false, wants_sites = false;
+        bool has_seed = false, wants_day = false, wants_mutants = false, wants_sites = false;
 
         for (int i = 1; i < count; i++) {
                 const char *value = i + 1 < count ? arguments[i + 1] : "";
@@ -203,6 +224,8 @@ int main(int count, char **arguments)
                         i++;
                 } else if (strcmp(arguments[i], "--mutants") == 0) {
                         wants_mutants = true;
+                } else if (strcmp(arguments[i], "--day") == 0) {
+                        wants_day = true;
                 } else if (strcmp(arguments[i], "--sites") == 0) {
                         wants_sites = true;
                 } else if (strcmp(arguments[i], "--speed") == 0) {
@@ -212,6 +235,8 @@ int main(int count, char **arguments)
                         return 2;
                 }
         }
+        if (wants_day)
+                return run_day(seed);
         if (wants_mutants)
                 return run_mutants(schedules == UINT64_MAX ? 3000 : schedules);
         if (wants_sites)

@@ -41,6 +41,27 @@ void program_typical(struct program *program)
                 }
 }
 
+void program_day(struct program *program)
+{
+        program_plain(program, 4, 0);
+        program->min = 1;
+        program->threads = PROGRAM_THREADS;
+        program->roam_s = 24 * 3600;
+        program->idle_ms = 600000;
+        program->lifetime_ms = 1800000;
+        program->rest_ms = 1000;
+        program->check_after_ms = 30000;
+        program->check_interval_ms = 120000;
+        program->has_check = program->has_reset = program->has_peek = 1;
+        program->bad_check = 50;
+        program->bad_peek = 90;
+        program->check_us = 2000;
+        program->close_us = 1000;
+        program->opens = PROGRAM_OPENS;
+        for (int i = 0; i < PROGRAM_OPENS; i++)
+                program->open[i] = (struct open_script){ 50000, i % 3 == 1 ? 4 : -1 };
+}
+
 /* ---- drawing --------------------------------------------------------------------------------------------- */
 
 static uint32_t one_of(struct random *random, const uint32_t *list, unsigned count)

@@ -66,6 +66,7 @@ struct program {
         uint8_t bad_peek, bad_check; /* every n-th answer is bad; 0: none */
         uint32_t opens;
         struct open_script open[PROGRAM_OPENS];
+        uint32_t roam_s; /* not 0: the threads follow no steps, but come and go at random for so many seconds */
         uint32_t threads;
         struct step step[PROGRAM_THREADS][PROGRAM_OPS];
 };
@@ -75,6 +76,9 @@ void program_draw(struct program *program, uint64_t seed);
 
 /* 4 threads that acquire and release twice, on a pool of 2: the measure of speed. */
 void program_typical(struct program *program);
+
+/* A day of a small server: 6 threads that come and go, idle timeouts, lifetimes, checks, opens that fail. */
+void program_day(struct program *program);
 
 /* Everything plain: no upkeep, opens at once. */
 void program_plain(struct program *program, uint32_t max, uint32_t filled);

@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 
 #include "base/assert.h"
+#include "sim/mutate.h"
 #include "sim/switch.h"
 
 #define STACK_SIZE ((size_t)128 * 1024)
@@ -451,7 +452,7 @@ struct sim_result sim_run(const struct sim_strategy *strategy, uint64_t seed, vo
         sched.strategy = *strategy;
         sched.now = SIM_START;
         sched.steps = 0;
-        sched.step_limit = STEP_LIMIT;
+        sched.step_limit = strategy->steps ? strategy->steps : STEP_LIMIT;
         sched.hash = UINT64_C(0xcbf29ce484222325);
         sched.ready = sched.spun = 0;
         sched.count = 0;
@@ -465,7 +466,7 @@ struct sim_result sim_run(const struct sim_strategy *strategy, uint64_t seed, vo
         sim.current = &sched.driver;
         sim.at = &sched.driver.at;
         sim.quantum = sched.given = 1;
-        sim.special = strategy->stale != 0 || strategy->trace;
+        sim.special = strategy->stale != 0 || strategy->trace || mutate_any();
         memory_start(strategy->stale != 0);
         face_start();
         choose_start(seed);

@@ -51,6 +51,7 @@ struct sim_strategy {
         const struct sim_choices *replay;
         struct sim_choices *record; /* NULL, or where the unusual choices of the run are kept */
         bool trace;                 /* print each step */
+        uint64_t steps;             /* at most so many; 0: as many as a short program may need */
 };
 
 struct sim_result {

@@ -92,7 +92,7 @@ uint64_t storm_until_failure(uint64_t first, uint64_t runs, char *ret_message, s
 /* ---- smaller --------------------------------------------------------------------------------------------- */
 
 #define TRIES 1500         /* schedules until a smaller program is taken to be sound */
-#define EXHAUSTIVE 400000  /* runs to look for a failure with few preemptions */
+#define EXHAUSTIVE 100000  /* runs to look for a failure with few preemptions */
 
 static bool is_detail(char c)
 {

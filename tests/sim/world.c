@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/random.h"
 #include "lido/pool.h"
 #include "pool/waitq.h"
 #include "sim/factory.h"
@@ -45,14 +46,15 @@ static struct world {
         struct factory factory;
         struct lido_pool *pool;
         struct borrower borrower[PROGRAM_THREADS];
+        uint64_t seed;
         bool is_closing, is_paused;
-        unsigned pauses; /* begun or ended so far */
+        unsigned pauses, pausing; /* begun so far; on their way */
         unsigned calls; /* borrowers inside the library */
         /* one lease that several may release */
         bool is_shared, was_shared_returned;
         struct held shared;
         unsigned shared_returns;
-        struct world_day day;
+        struct world_books books;
 } world;
 
 /* ---- the laws -------------------------------------------------------------------------------------------- */
@@ -132,7 +134,7 @@ static void got(struct borrower *b, lido_lease lease)
         factory_taken(object, b->coroutine);
         sim_note("%s has object %d", sim_name(b->coroutine), object->number);
         b->held[b->holds++] = (struct held){ lease, object, false };
-        world.day.acquired++;
+        world.books.acquired++;
 }
 
 /* Does everybody who holds something wait for something? */
@@ -212,7 +214,7 @@ static void acquire(struct borrower *b, uint32_t us)
                         nobody_was_overtaken(&before, b->coroutine);
                 got(b, lease);
         } else if (rc == LIDO_ETIMEDOUT) {
-                world.day.timed_out++;
+                world.books.timed_out++;
                 if (now < earliest)
                         sim_fail("an acquire times out %llu ns early", (unsigned long long)(earliest - now));
         } else if (!is_expected(rc)) {
@@ -502,9 +504,11 @@ static void revoke(struct held *held)
 static void pause_or_resume(struct borrower *b, const struct step *step)
 {
         unsigned number = ++world.pauses;
+        bool is_alone = world.pausing == 0;
         int rc;
 
         world.is_paused = false;
+        world.pausing++;
         if (step->op == OP_PAUSE)
                 rc = lido_pool_pause(world.pool, step->argument ? LIDO_PAUSE_REJECT : LIDO_PAUSE_HOLD);
         else
@@ -512,7 +516,8 @@ static void pause_or_resume(struct borrower *b, const struct step *step)
         if (rc != LIDO_OK)
                 sim_fail("%s says %s", program_op_name(step->op), lido_err_name(rc));
         b->has_paused = step->op == OP_PAUSE;
-        world.is_paused = step->op == OP_PAUSE && number == world.pauses;
+        world.pausing--;
+        world.is_paused = step->op == OP_PAUSE && is_alone && number == world.pauses;
 }
 
 static void run_step(struct borrower *b, const struct step *step)
@@ -590,11 +595,29 @@ static void run_step(struct borrower *b, const struct step *step)
         }
 }
 
+/* Come and go until the time is up. */
+static void roam(struct borrower *b)
+{
+        struct random random = { (uint64_t)b->index * 77 + world.seed };
+        uint64_t end = SIM_START + world.program->roam_s * NS_PER_S;
+
+        while (sim_now() < end) {
+                uint64_t pause = random_below(&random, 8) ? 20000 : 900000; /* ms: now and then nobody comes for long */
+
+                sim_sleep(sim_now() + random_below(&random, pause) * NS_PER_MS);
+                acquire(b, 5000000);
+                sim_sleep(sim_now() + random_below(&random, 2000) * NS_PER_MS);
+                end_lease(b, random_below(&random, 50) ? OP_RELEASE : OP_DISCARD);
+        }
+}
+
 static void borrow(void *context)
 {
         struct borrower *b = context;
 
         loop_init(&b->loop, b->coroutine);
+        if (world.program->roam_s)
+                roam(b);
         for (int i = 0; i < PROGRAM_OPS; i++) {
                 const struct step *step = &world.program->step[b->index][i];
 
@@ -736,9 +759,20 @@ static void live(void *context)
 struct sim_result world_run(const struct program *program, const struct sim_strategy *strategy, uint64_t seed)
 {
         world.program = program;
+        world.seed = seed;
         world.pool = NULL;
         world.is_closing = world.is_paused = world.is_shared = false;
-        world.shared_returns = world.calls = world.pauses = 0;
-        memset(&world.day, 0, sizeof world.day);
+        world.shared_returns = world.calls = world.pauses = world.pausing = 0;
+        memset(&world.books, 0, sizeof world.books);
         return sim_run(strategy, seed, live, NULL);
+}
+
+struct world_books world_books(void)
+{
+        world.books.opened = world.factory.opened;
+        world.books.open_failed = world.factory.failed;
+        world.books.closed = world.factory.closed;
+        world.books.upkeep = world.factory.checks;
+        world.books.turns = world.service.turns;
+        return world.books;
 }

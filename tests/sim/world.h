@@ -12,11 +12,10 @@
 /* Run a program once. */
 struct sim_result world_run(const struct program *program, const struct sim_strategy *strategy, uint64_t seed);
 
-/* A pool under random load for so long, by the clock of the run. Returns: what went wrong, if anything; the books in
- * *ret_day. */
-struct world_day {
-        uint64_t acquired, timed_out, opened, open_failed, closed, checks;
+/* The books of the latest run. */
+struct world_books {
+        uint64_t acquired, timed_out, opened, open_failed, closed, upkeep, turns;
 };
-struct sim_result world_run_day(uint64_t seed, uint64_t duration_ns, struct world_day *ret_day);
+struct world_books world_books(void);
 
 #endif

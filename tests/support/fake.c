@@ -29,8 +29,10 @@ static void object_free(struct fake_object *object)
 {
         struct fake *fake = object->fake;
 
-        if (atomic_load(&object->users) != 0 || atomic_load(&object->is_watched))
-                atomic_fetch_add(&fake->overlaps, 1);
+        if (atomic_load(&object->users) != 0)
+                atomic_fetch_add(&fake->ended_in_use, 1);
+        if (atomic_load(&object->is_watched))
+                atomic_fetch_add(&fake->ended_watched, 1);
         free(object);
         atomic_fetch_add(&fake->closed, 1);
         atomic_fetch_sub(&fake->alive, 1);
@@ -137,12 +139,12 @@ static struct fake_step next_step(struct fake *fake, enum fake_hook hook)
 
 static void perform(struct fake *fake, enum fake_hook hook, lido_op op, struct fake_object *object)
 {
-        struct fake_op job = { op, hook, next_step(fake, hook), object, NULL };
+        struct fake_op job = { op, hook, fake->choose ? fake->choose(fake, hook) : next_step(fake, hook), object, NULL };
 
         if (hook == FAKE_CHECK && atomic_load(&object->is_broken) && job.step.status == LIDO_OK)
                 job.step.status = LIDO_EFACTORY;
         if (object && atomic_load(&object->users) != 0)
-                atomic_fetch_add(&fake->overlaps, 1);
+                atomic_fetch_add(&fake->intrusions, 1);
         raise_most(&fake->most_at_work[hook], atomic_fetch_add(&fake->at_work[hook], 1) + 1);
         atomic_fetch_add(&fake->called[hook], 1);
         if (fake->on_hook)
@@ -273,9 +275,15 @@ static void hook_unwatch(void *object, void *context)
 {
         struct fake_object *o = object;
         struct fake *fake = context;
+        bool is_dropped;
 
-        atomic_store(&o->is_watched, false);
         atomic_fetch_add(&fake->unwatches, 1);
+        pthread_mutex_lock(&fake->lock);
+        atomic_store(&o->is_watched, false);
+        is_dropped = o->is_dropped;
+        pthread_mutex_unlock(&fake->lock);
+        if (is_dropped)
+                object_free(o);
 }
 
 static void hook_end(void *context)
@@ -320,6 +328,14 @@ void fake_add_hooks(struct fake *fake, unsigned hooks)
         }
 }
 
+void fake_check(struct fake *fake)
+{
+        ck_assert_uint_eq(atomic_load(&fake->overlaps), 0);
+        ck_assert_uint_eq(atomic_load(&fake->intrusions), 0);
+        ck_assert_uint_eq(atomic_load(&fake->ended_in_use), 0);
+        ck_assert_uint_eq(atomic_load(&fake->ended_watched), 0);
+}
+
 void fake_fini(struct fake *fake)
 {
         pthread_mutex_lock(&fake->lock);
@@ -333,7 +349,7 @@ void fake_fini(struct fake *fake)
                 gate_fini(&fake->gate[hook]);
         }
         ck_assert_uint_eq(atomic_load(&fake->alive), 0);
-        ck_assert_uint_eq(atomic_load(&fake->overlaps), 0);
+        fake_check(fake);
         pthread_cond_destroy(&fake->changed);
         pthread_mutex_destroy(&fake->lock);
 }
@@ -351,6 +367,34 @@ void fake_once(struct fake *fake, enum fake_hook hook, struct fake_step step)
         ck_assert_uint_lt(fake->once_count[hook], sizeof fake->once[hook] / sizeof fake->once[hook][0]);
         fake->once[hook][fake->once_count[hook]++] = step;
         pthread_mutex_unlock(&fake->lock);
+}
+
+struct fake_object *fake_make(struct fake *fake)
+{
+        struct fake_object *object = object_new(fake);
+
+        fake_forget(fake);
+        return object;
+}
+
+void fake_forget(struct fake *fake)
+{
+        atomic_fetch_sub(&fake->alive, 1);
+}
+
+/* After a detach the unwatch is still to come, on the loop. */
+void fake_drop(struct fake_object *object)
+{
+        struct fake *fake = object->fake;
+        bool is_watched;
+
+        atomic_fetch_add(&fake->alive, 1);
+        pthread_mutex_lock(&fake->lock);
+        object->is_dropped = true;
+        is_watched = atomic_load(&object->is_watched);
+        pthread_mutex_unlock(&fake->lock);
+        if (!is_watched)
+                object_free(object);
 }
 
 void fake_use(struct fake_object *object)

@@ -52,6 +52,7 @@ struct fake_object {
         _Atomic bool is_broken; /* fake_break: its peek says DEAD, its check fails */
         lido_handle handle;    /* as watch was told; loop thread */
         _Atomic bool is_watched;
+        bool is_dropped;        /* detached and ended by its owner, while it was still watched; guarded by fake->lock */
 };
 
 struct fake {
@@ -66,9 +67,12 @@ struct fake {
         _Atomic uint32_t cancels, peeks, verdicts, interrupts, watches, unwatches, ends;
         _Atomic uint32_t refused_answers;      /* answers that the pool did not take */
         _Atomic int peek_says, verdict_says;   /* enum lido_peek, enum lido_verdict */
-        _Atomic uint32_t overlaps;             /* an object had two users at a time, or was ended while watched */
+        _Atomic uint32_t overlaps;             /* an object had two users at a time */
+        _Atomic uint32_t intrusions;           /* a hook was called on an object in use */
+        _Atomic uint32_t ended_in_use, ended_watched;
         void (*on_hook)(struct fake *fake, enum fake_hook hook, void *object); /* called first in each hook; NULL: nothing */
-        void *data;
+        struct fake_step (*choose)(struct fake *fake, enum fake_hook hook);    /* in place of the script; NULL: the script */
+        void *data; /* the test's */
 
         pthread_mutex_t lock; /* guards what follows */
         pthread_cond_t changed;
@@ -95,6 +99,9 @@ void fake_add_hooks(struct fake *fake, unsigned hooks);
 /* The pool is gone: fails the test if an object is left or an op was never answered. */
 void fake_fini(struct fake *fake);
 
+/* Nobody had an object that was not his. */
+void fake_check(struct fake *fake);
+
 void fake_always(struct fake *fake, enum fake_hook hook, struct fake_step step);
 void fake_once(struct fake *fake, enum fake_hook hook, struct fake_step step);
 
@@ -106,6 +113,12 @@ unsigned fake_kept(struct fake *fake, enum fake_hook hook);
 
 /* Answer all that wait now. */
 void fake_answer_all(struct fake *fake);
+
+/* An object that no pool owns: to be adopted, or detached. fake_forget comes before lido_detach, so that `alive` never counts
+ * more than the pool; fake_drop ends the object. */
+struct fake_object *fake_make(struct fake *fake);
+void fake_forget(struct fake *fake);
+void fake_drop(struct fake_object *object);
 
 /* What a borrower does with an object: fake_use notes when it is not alone with it. */
 void fake_use(struct fake_object *object);

@@ -139,6 +139,7 @@ run_child()
 
     child_signal=''
     child_pid=''
+    teller=''
     trap 'pass_on INT' INT
     trap 'pass_on TERM' TERM
     trap 'pass_on HUP' HUP
@@ -151,13 +152,30 @@ run_child()
     # A signal that came before there was a child to tell.
     [ -z "$child_signal" ] || pass_on "$child_signal"
 
-    # wait returns early, with a status over 128, when a signal comes.
+    # wait returns early when a signal comes. It is not asked again: bash may have reaped the child meanwhile and would
+    # then wait for ever. A caller that was signalled has no use for the status.
     wait "$child_pid" || status=$?
-    while kill -0 "$child_pid" 2>/dev/null; do
-        wait "$child_pid" && status=0 || status=$?
-    done
+    if [ -n "$child_signal" ]; then
+        while child_runs; do
+            sleep 0.05
+        done
+    fi
+    if [ -n "$teller" ]; then
+        kill -s KILL "$teller" 2>/dev/null || true
+    fi
     leave_on_signals
     return "$status"
+}
+
+# child_runs: whether child_pid is a process, ours, and no zombie.
+child_runs()
+{
+    local stat
+
+    { read -r stat <"/proc/$child_pid/stat"; } 2>/dev/null || return 1
+    # After the name, in brackets, come the state and the parent.
+    stat=${stat##*) }
+    [[ $stat != Z* && $stat == ?" $BASHPID "* ]]
 }
 
 # pass_on SIGNAL: tells the child, in the background, as this may be a trap that interrupts anything. Ctrl-C goes to the
@@ -176,6 +194,9 @@ pass_on()
         fi
         ends_within 10 "$child_pid" || kill -s KILL "$child_pid"
     ) </dev/null >/dev/null 2>&1 &
+    teller=$!
+    # bash would announce that it was killed.
+    disown "$teller" 2>/dev/null || true
 }
 
 # ends_within SECONDS PID: waits for a process to end, without reaping it. A zombie has ended.

@@ -51,8 +51,11 @@ static void *rival_open(unsigned handles)
 static inline bool rival_acquire(void *pool, grip *ret_grip)
 {
         struct borrowed *self = pool;
+        int rc = lido_acquire(self->pool, LIDO_NEVER, ret_grip);
 
-        return lido_acquire(self->pool, LIDO_NEVER, ret_grip) == LIDO_OK;
+        if (rc != LIDO_OK)
+                (void)fprintf(stderr, "lido_acquire: %s, %s\n", lido_err_name(rc), lido_strerror(rc));
+        return rc == LIDO_OK;
 }
 
 static inline bool rival_try(void *pool, grip *ret_grip)

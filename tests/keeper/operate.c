@@ -1,0 +1,328 @@
+/* What an operator does to a running pool, and rotation, on a clock that the test moves. */
+#include "keeper/rotate.h"
+#include "support/desk.h"
+#include "support/suite.h"
+
+#include <string.h>
+
+START_TEST(a_pause_holds_borrowers_in_line_and_resume_serves_them_in_order)
+{
+        struct desk *desk = desk_new();
+        struct waiting w[3] = { { .calls = 0 } };
+
+        desk->f.options.max = 1;
+        desk_open(desk);
+        desk_warm_up(desk, 1);
+        ck_assert_int_eq(lido_pool_pause(desk->pool, LIDO_PAUSE_HOLD), LIDO_OK);
+        for (int i = 0; i < 3; i++)
+                desk_wait(desk, &w[i], LIDO_NEVER);
+        desk_pass_time(desk, 5 * NS_PER_S);
+        ck_assert_uint_eq(w[0].calls, 0);
+
+        ck_assert_int_eq(lido_pool_resume(desk->pool), LIDO_OK);
+        for (int i = 0; i < 3; i++) {
+                ck_assert_uint_eq(w[i].calls, 1);
+                must_release(w[i].lease);
+        }
+        desk_end(desk);
+}
+END_TEST
+
+START_TEST(a_rejecting_pause_answers_those_in_line_and_those_who_come)
+{
+        struct desk *desk = desk_new();
+        struct waiting w = { .calls = 0 };
+        lido_lease lease;
+
+        desk_open(desk);
+        desk_warm_up(desk, 1);
+        lido_pool_pause(desk->pool, LIDO_PAUSE_HOLD);
+        desk_wait(desk, &w, LIDO_NEVER);
+        ck_assert_int_eq(lido_pool_pause(desk->pool, LIDO_PAUSE_REJECT), LIDO_OK);
+
+        ck_assert_int_eq(w.status, LIDO_EPAUSED);
+        ck_assert_int_eq(lido_try_acquire(desk->pool, &lease), LIDO_EPAUSED);
+        lido_pool_resume(desk->pool);
+        must_release(desk_acquire(desk));
+        desk_end(desk);
+}
+END_TEST
+
+START_TEST(trim_closes_idle_objects_down_to_what_is_kept)
+{
+        struct desk *desk = desk_new();
+        lido_lease lease;
+
+        desk->f.options.max = 5;
+        desk_open(desk);
+        desk_warm_up(desk, 5);
+        lease = desk_acquire(desk);
+        ck_assert_int_eq(lido_pool_trim(desk->pool, 2), 3);
+        desk_turn(desk);
+
+        ck_assert_uint_eq(stats_of(desk->pool).live, 2);
+        ck_assert_int_eq(lido_pool_trim(desk->pool, 0), 1);
+        must_release(lease);
+        desk_end(desk);
+}
+END_TEST
+
+START_TEST(clear_closes_idle_objects_now_and_lent_ones_when_they_return)
+{
+        struct desk *desk = desk_new();
+        lido_lease lease;
+
+        desk->f.options.max = 3;
+        desk_open(desk);
+        desk_warm_up(desk, 3);
+        lease = desk_acquire(desk);
+        lido_pool_clear(desk->pool);
+        desk_turn(desk);
+        ck_assert_uint_eq(desk->f.fake.closed, 2);
+        ck_assert_ptr_nonnull(lido_object(lease));
+
+        must_release(lease);
+        desk_turn(desk);
+        ck_assert_uint_eq(desk->f.fake.closed, 3);
+        desk_end(desk);
+}
+END_TEST
+
+START_TEST(suspects_are_checked_before_they_are_lent_and_a_few_at_a_time)
+{
+        struct desk *desk = desk_new();
+        lido_lease lent;
+
+        desk->f.options.max = 10;
+        desk->f.options.open_limit = 2;
+        desk_open(desk);
+        desk_warm_up(desk, 10);
+        lent = desk_acquire(desk);
+        fake_always(&desk->f.fake, FAKE_CHECK, (struct fake_step){ .way = FAKE_LATER });
+        ck_assert_int_eq(lido_pool_suspect(desk->pool), LIDO_OK);
+        desk_turn(desk);
+        ck_assert_uint_le(desk->f.fake.at_work[FAKE_CHECK], 2);
+
+        fake_always(&desk->f.fake, FAKE_CHECK, (struct fake_step){ .status = LIDO_OK });
+        fake_answer_all(&desk->f.fake);
+        desk_pass_time(desk, NS_PER_S);
+        ck_assert_uint_eq(stats_of(desk->pool).checked, 9);
+
+        must_release(lent);
+        desk_turn(desk);
+        ck_assert_uint_eq(stats_of(desk->pool).checked, 10);
+        ck_assert_uint_eq(desk->f.fake.closed, 0);
+        desk_end(desk);
+}
+END_TEST
+
+START_TEST(a_borrower_does_not_get_a_suspect_that_fails_its_check)
+{
+        struct desk *desk = desk_new();
+        struct waiting w = { .calls = 0 };
+
+        desk->f.options.max = 2;
+        desk_open(desk);
+        desk_warm_up(desk, 1);
+        fake_once(&desk->f.fake, FAKE_CHECK, (struct fake_step){ .status = LIDO_EFACTORY });
+        lido_pool_suspect(desk->pool);
+        desk_wait(desk, &w, LIDO_NEVER);
+        desk_pass_time(desk, NS_PER_S);
+
+        ck_assert_int_eq(w.status, LIDO_OK);
+        ck_assert_uint_eq(object_of(w.lease)->serial, 2);
+        must_release(w.lease);
+        desk_end(desk);
+}
+END_TEST
+
+START_TEST(a_rotation_replaces_all_over_its_time_and_never_has_fewer)
+{
+        struct desk *desk = desk_new();
+        uint32_t fewest = UINT32_MAX;
+
+        desk->f.options.max = 6;
+        desk->f.options.min = 5;
+        desk_open(desk);
+        desk_warm_up(desk, 5);
+        ck_assert_int_eq(lido_pool_rotate(desk->pool, 60000), LIDO_OK);
+        for (int i = 0; i < 700; i++) {
+                uint32_t usable;
+
+                desk_pass_time(desk, 100 * NS_PER_MS);
+                usable = stats_of(desk->pool).idle;
+                fewest = usable < fewest ? usable : fewest;
+                if (i == 300) {
+                        ck_assert_uint_ge(desk->f.fake.closed, 1);
+                        ck_assert_uint_le(desk->f.fake.closed, 4);
+                }
+        }
+
+        ck_assert_uint_eq(desk->f.fake.closed, 5);
+        ck_assert_uint_eq(stats_of(desk->pool).closed[LIDO_CLOSE_ROTATED], 5);
+        ck_assert_uint_ge(fewest, 5);
+        ck_assert_uint_le(desk->f.fake.most_alive, 6);
+        desk_end(desk);
+}
+END_TEST
+
+START_TEST(a_rotation_closes_nothing_while_opening_fails)
+{
+        struct desk *desk = desk_new();
+
+        desk->f.options.max = 4;
+        desk->f.options.min = 3;
+        desk_open(desk);
+        desk_warm_up(desk, 3);
+        fake_always(&desk->f.fake, FAKE_OPEN,
+                    (struct fake_step){ .status = LIDO_EFACTORY, .failure = LIDO_FAILURE_NETWORK });
+        lido_pool_rotate(desk->pool, 1000);
+        desk_pass_time(desk, 30 * NS_PER_S);
+        ck_assert_uint_eq(desk->f.fake.closed, 0);
+
+        fake_always(&desk->f.fake, FAKE_OPEN, (struct fake_step){ .status = LIDO_OK });
+        desk_pass_time(desk, 30 * NS_PER_S);
+        ck_assert_uint_eq(desk->f.fake.closed, 3);
+        ck_assert_uint_eq(stats_of(desk->pool).live, 3);
+        desk_end(desk);
+}
+END_TEST
+
+START_TEST(an_object_in_demand_is_replaced_before_its_lifetime_ends)
+{
+        struct desk *desk = desk_new();
+        uint32_t fewest = UINT32_MAX;
+
+        desk->f.options.max = 3;
+        desk->f.options.min = 2;
+        desk->f.options.lifetime_jitter = LIDO_NONE;
+        desk_open(desk);
+        desk_warm_up(desk, 2);
+        for (int i = 0; i < 1850; i++) { /* nearly 31 minutes, in seconds */
+                desk_pass_time(desk, NS_PER_S);
+                fewest = stats_of(desk->pool).idle < fewest ? stats_of(desk->pool).idle : fewest;
+        }
+
+        ck_assert_uint_eq(stats_of(desk->pool).closed[LIDO_CLOSE_LIFETIME], 2);
+        ck_assert_uint_ge(fewest, 1);
+        desk_end(desk);
+}
+END_TEST
+
+START_TEST(an_adopted_object_is_lent_like_any_other)
+{
+        struct desk *desk = desk_new();
+        struct fake_object *object;
+        lido_lease lease;
+
+        desk->f.options.max = 1;
+        desk_open(desk);
+        desk_turn(desk);
+        object = fake_make(&desk->f.fake);
+        ck_assert_int_eq(lido_pool_adopt(desk->pool, object), LIDO_OK);
+        desk_turn(desk);
+
+        lease = desk_acquire(desk);
+        ck_assert_ptr_eq(object_of(lease), object);
+        ck_assert_int_eq(lido_pool_adopt(desk->pool, object), LIDO_EEXHAUSTED);
+        must_release(lease);
+        desk_end(desk);
+}
+END_TEST
+
+START_TEST(a_reconfiguration_counts_as_a_whole_or_not_at_all)
+{
+        struct desk *desk = desk_new();
+        struct lido_pool_options options = LIDO_POOL_OPTIONS_INIT;
+        struct lido_error error;
+
+        desk->f.options.max = 2;
+        desk_open(desk);
+        desk_warm_up(desk, 2);
+        options.max = 4;
+        options.min = 9;
+        ck_assert_int_eq(lido_pool_reconfigure(desk->pool, &options, &error), LIDO_EINVAL);
+        ck_assert_ptr_nonnull(strstr(error.text, "min=9"));
+        ck_assert_uint_eq(stats_of(desk->pool).max, 2);
+
+        options.min = 4;
+        ck_assert_int_eq(lido_pool_reconfigure(desk->pool, &options, &error), LIDO_OK);
+        desk_turn(desk);
+        ck_assert_uint_eq(stats_of(desk->pool).live, 4);
+        desk_end(desk);
+}
+END_TEST
+
+START_TEST(a_lowered_max_closes_idle_objects_now_and_lent_ones_when_they_return)
+{
+        struct desk *desk = desk_new();
+        lido_lease lease[3];
+
+        desk->f.options.max = 4;
+        desk_open(desk);
+        desk_warm_up(desk, 4);
+        for (int i = 0; i < 3; i++)
+                lease[i] = desk_acquire(desk);
+        ck_assert_int_eq(lido_pool_resize(desk->pool, 1), LIDO_OK);
+        desk_turn(desk);
+        ck_assert_uint_eq(stats_of(desk->pool).live, 3);
+
+        for (int i = 0; i < 3; i++)
+                must_release(lease[i]);
+        desk_turn(desk);
+        ck_assert_uint_eq(stats_of(desk->pool).live, 1);
+
+        ck_assert_int_eq(lido_pool_resize(desk->pool, 100), LIDO_OK);
+        desk_warm_up(desk, 100);
+        ck_assert_uint_eq(stats_of(desk->pool).live, 100);
+        desk_end(desk);
+}
+END_TEST
+
+START_TEST(the_wait_of_a_newcomer_is_estimated_by_how_the_line_moves)
+{
+        struct desk *desk = desk_new();
+        struct waiting w[10] = { { .calls = 0 } };
+        lido_lease lease;
+        uint64_t estimate;
+
+        desk->f.options.max = 1;
+        desk_open(desk);
+        desk_warm_up(desk, 1);
+        ck_assert_uint_eq(lido_estimated_wait_ns(desk->pool), 0);
+        lease = desk_acquire(desk);
+        for (int i = 0; i < 10; i++)
+                desk_wait(desk, &w[i], LIDO_NEVER);
+        for (int i = 0; i < 8; i++) { /* each holds it for a tenth of a second */
+                desk_pass_time(desk, 100 * NS_PER_MS);
+                must_release(lease);
+                lease = w[i].lease;
+        }
+        estimate = lido_estimated_wait_ns(desk->pool); /* two wait: the newcomer would be the third */
+
+        ck_assert_uint_ge(estimate, 200 * NS_PER_MS);
+        ck_assert_uint_le(estimate, 400 * NS_PER_MS);
+        must_release(lease);
+        must_release(w[8].lease);
+        must_release(w[9].lease);
+        desk_end(desk);
+}
+END_TEST
+
+int main(void)
+{
+        return suite_run("keeper/operate",
+                         (const TTest *[]){ a_pause_holds_borrowers_in_line_and_resume_serves_them_in_order,
+                                            a_rejecting_pause_answers_those_in_line_and_those_who_come,
+                                            trim_closes_idle_objects_down_to_what_is_kept,
+                                            clear_closes_idle_objects_now_and_lent_ones_when_they_return,
+                                            suspects_are_checked_before_they_are_lent_and_a_few_at_a_time,
+                                            a_borrower_does_not_get_a_suspect_that_fails_its_check,
+                                            a_rotation_replaces_all_over_its_time_and_never_has_fewer,
+                                            a_rotation_closes_nothing_while_opening_fails,
+                                            an_object_in_demand_is_replaced_before_its_lifetime_ends,
+                                            an_adopted_object_is_lent_like_any_other,
+                                            a_reconfiguration_counts_as_a_whole_or_not_at_all,
+                                            a_lowered_max_closes_idle_objects_now_and_lent_ones_when_they_return,
+                                            the_wait_of_a_newcomer_is_estimated_by_how_the_line_moves, NULL });
+}

@@ -1,0 +1,298 @@
+/* What the model scheduler claims of itself, and what it finds out about the core in a few seconds. Longer: make sim. */
+#include "support/suite.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "sim/exhaustive.h"
+#include "sim/litmus.h"
+#include "sim/mutate.h"
+#include "sim/storm.h"
+#include "sim/world.h"
+
+/* Fewer runs where a run is dear (valgrind) or time is short. */
+static uint64_t scaled(uint64_t runs)
+{
+        return getenv("LIDO_QUICK") ? runs / 10 + 1 : runs;
+}
+
+START_TEST(the_memory_is_that_of_c11)
+{
+        for (unsigned i = 0; i < litmus_count; i++) {
+                char outcomes[400];
+
+                litmus_run(&litmus_tests[i], outcomes, sizeof outcomes);
+                ck_assert_msg(strcmp(outcomes, litmus_tests[i].outcomes) == 0, "%s: got %s", litmus_tests[i].claim,
+                              outcomes);
+        }
+}
+END_TEST
+
+START_TEST(a_seed_gives_the_same_run_whatever_ran_before)
+{
+        enum { SEEDS = 300 };
+        uint64_t hash[SEEDS];
+
+        for (int i = 0; i < SEEDS; i++)
+                hash[i] = storm_run((uint64_t)i, false).hash;
+        for (int i = SEEDS - 1; i >= 0; i--)
+                ck_assert_uint_eq(storm_run((uint64_t)i, false).hash, hash[i]);
+}
+END_TEST
+
+/* A process of its own, for addresses may differ from one to the next. */
+static char *trace_of(uint64_t seed, size_t *ret_size)
+{
+        char name[] = "/tmp/lido-trace-XXXXXX", *text;
+        int file = mkstemp(name), status;
+        pid_t child;
+
+        ck_assert_int_ge(file, 0);
+        fflush(stdout);
+        child = fork();
+        if (child == 0) {
+                dup2(file, STDOUT_FILENO);
+                storm_run(seed, true);
+                fflush(stdout);
+                _exit(0);
+        }
+        ck_assert_int_eq(waitpid(child, &status, 0), child);
+        *ret_size = (size_t)lseek(file, 0, SEEK_END);
+        text = calloc(1, *ret_size + 1);
+        ck_assert_ptr_nonnull(text);
+        ck_assert_int_eq(pread(file, text, *ret_size, 0), (ssize_t)*ret_size);
+        close(file);
+        unlink(name);
+        return text;
+}
+
+START_TEST(a_seed_is_told_in_the_same_words_byte_for_byte)
+{
+        for (uint64_t seed = 1; seed <= 20; seed++) {
+                size_t size, again_size;
+                char *text = trace_of(seed, &size), *again = trace_of(seed, &again_size);
+
+                ck_assert_uint_gt(size, 1000);
+                ck_assert_uint_eq(size, again_size);
+                ck_assert(memcmp(text, again, size) == 0);
+                free(text);
+                free(again);
+        }
+}
+END_TEST
+
+START_TEST(a_storm_finds_nothing)
+{
+        struct storm_figures figures = storm(1, scaled(20000), 0);
+
+        ck_assert_msg(figures.failures == 0, "SEED=%llu: %s", (unsigned long long)figures.first_seed, figures.message);
+        ck_assert_uint_eq(figures.runs, scaled(20000));
+}
+END_TEST
+
+/* All of them are run by `make sim-exhaustive`. */
+START_TEST(small_programs_are_sound_in_their_first_schedules_with_one_preemption)
+{
+        for (unsigned i = 0; i < exhaustive_count(); i++) {
+                struct sim_result failure;
+                struct exhaustive e;
+                uint64_t runs;
+
+                exhaustive_get(i, &e);
+                runs = exhaustive_run(&e.program, 1, 0, scaled(3000), &failure);
+                ck_assert_msg(!failure.failed, "%s, run %llu: %s", e.name, (unsigned long long)runs, failure.message);
+                ck_assert_uint_gt(runs, 100);
+        }
+}
+END_TEST
+
+START_TEST(a_day_passes_in_a_moment_and_is_the_same_each_time)
+{
+        static const struct sim_choices none;
+        struct sim_strategy strategy = { .kind = SIM_REPLAY, .replay = &none, .steps = UINT64_MAX };
+        struct sim_result first, again;
+        struct world_books books;
+        struct program program;
+        double began;
+
+        program_day(&program);
+        began = storm_cpu();
+        first = world_run(&program, &strategy, 1);
+        ck_assert_double_lt(storm_cpu() - began, 1.0);
+        books = world_books();
+        again = world_run(&program, &strategy, 1);
+
+        ck_assert_msg(!first.failed, "%s", first.message);
+        ck_assert_uint_ge(first.end_ns - SIM_START, UINT64_C(24) * 3600 * NS_PER_S);
+        ck_assert_uint_eq(first.hash, again.hash);
+        ck_assert_uint_gt(books.acquired, 1000);
+        ck_assert_uint_gt(books.closed, 50);
+        ck_assert_uint_gt(books.open_failed, 10);
+        ck_assert_uint_gt(books.upkeep, 100);
+}
+END_TEST
+
+/* ---- broken variants: each must be caught ---------------------------------------------------------------- */
+
+/* Two or three threads at one object, the newcomers allowed to overtake: pokes, hand-overs, timeouts. */
+static void tight(struct program *program, int64_t overtake_us)
+{
+        program_plain(program, 1, 1);
+        program->overtake_us = overtake_us;
+        program->threads = 3;
+        program->step[0][0] = (struct step){ OP_ACQUIRE, 0 };
+        program->step[0][1] = (struct step){ OP_RELEASE, 0 };
+        program->step[0][2] = (struct step){ OP_ACQUIRE, 0 };
+        program->step[0][3] = (struct step){ OP_HOLD, 1000 };
+        program->step[0][4] = (struct step){ OP_RELEASE, 0 };
+        program->step[1][0] = (struct step){ OP_ACQUIRE, 1000 };
+        program->step[1][1] = (struct step){ OP_RELEASE, 0 };
+        program->step[2][0] = (struct step){ OP_ACQUIRE, 0 };
+        program->step[2][1] = (struct step){ OP_RELEASE, 0 };
+}
+
+/* How many schedules it takes to notice; 0: it is not noticed. */
+static uint64_t noticed(int64_t overtake_us, unsigned stale, uint64_t runs)
+{
+        struct program program;
+
+        tight(&program, overtake_us);
+        for (uint64_t run = 1; run <= runs; run++) {
+                struct sim_strategy strategy = { .kind = run % 2 ? SIM_RANDOM : SIM_PCT, .depth = 1 + run / 2 % 4,
+                                                 .stale = stale };
+                struct sim_result result = world_run(&program, &strategy, run);
+
+                if (result.failed) {
+                        printf("noticed in schedule %llu: %s\n", (unsigned long long)run, result.message);
+                        return run;
+                }
+        }
+        return 0;
+}
+
+#define SOUND_RUNS 1000    /* what is whole must not fail in so many, */
+#define BROKEN_RUNS 100000 /* what is broken must fail in so many */
+
+struct broken {
+        const char *function;
+        int kind;
+        const char *what; /* NULL: any word */
+        int mutation;
+};
+
+static void must_notice(const struct broken *broken, unsigned count, int64_t overtake_us, unsigned stale)
+{
+        uint64_t run;
+
+        ck_assert_uint_eq(noticed(overtake_us, stale, SOUND_RUNS), 0);
+        for (unsigned i = 0; i < count; i++) {
+                printf("%s in %s: ", mutate_name((enum sim_mutation)broken[i].mutation), broken[i].function);
+                ck_assert_uint_gt(mutate_named(broken[i].function, broken[i].kind, broken[i].what,
+                                               (enum sim_mutation)broken[i].mutation), 0);
+        }
+        run = noticed(overtake_us, stale, BROKEN_RUNS);
+        mutate_nothing();
+        ck_assert_msg(run > 0, "it is not noticed");
+}
+#define MUST_NOTICE(overtake_us, stale, ...)                                                                   \
+        must_notice((const struct broken[]){ __VA_ARGS__ },                                                    \
+                    sizeof((const struct broken[]){ __VA_ARGS__ }) / sizeof(struct broken), overtake_us, stale)
+
+START_TEST(a_lost_poke_is_noticed)
+{
+        MUST_NOTICE(500, 0, { "waitq_poke", SIM_OP_WAKE, NULL, SIM_DROPPED });
+}
+END_TEST
+
+START_TEST(a_lost_wake_is_noticed)
+{
+        MUST_NOTICE(-1, 0, { "wake_all", SIM_OP_WAKE, NULL, SIM_DROPPED });
+}
+END_TEST
+
+START_TEST(a_grant_ignored_on_timeout_is_noticed)
+{
+        MUST_NOTICE(-1, 0, { "waiter_settle", SIM_OP_CAS, NULL, SIM_BLIND });
+}
+END_TEST
+
+START_TEST(a_claim_that_does_not_compare_is_noticed)
+{
+        MUST_NOTICE(500, 0, { "slot_claim", SIM_OP_CAS, NULL, SIM_BLIND });
+}
+END_TEST
+
+START_TEST(a_release_that_is_not_seq_cst_is_noticed)
+{
+        MUST_NOTICE(500, 4, { "slot_move", SIM_OP_CAS, NULL, SIM_WEAKER });
+}
+END_TEST
+
+START_TEST(a_look_at_the_gate_that_is_not_seq_cst_is_noticed)
+{
+        MUST_NOTICE(500, 4, { "lido_release_at", SIM_OP_LOAD, "&pool->gate", SIM_WEAKER });
+}
+END_TEST
+
+START_TEST(a_scan_that_is_not_seq_cst_is_noticed)
+{
+        MUST_NOTICE(500, 4, { "slots_claim", SIM_OP_LOAD, "&slot->word", SIM_WEAKER });
+}
+END_TEST
+
+/* Either of the two in seq_cst would be enough: the second reads what the first has written. */
+START_TEST(a_waiter_that_raises_the_gate_too_weakly_is_noticed)
+{
+        MUST_NOTICE(500, 4, { "link_waiter", SIM_OP_ADD, "&pool->gate", SIM_WEAKER },
+                    { "may_serve", SIM_OP_LOAD, "&pool->gate", SIM_WEAKER });
+}
+END_TEST
+
+START_TEST(a_failure_is_made_small)
+{
+        static struct storm_case smallest;
+        struct sim_strategy strategy;
+        struct program program;
+        char message[400];
+        uint64_t run;
+
+        /* given: a core that loses wakes, and a seed that shows it */
+        mutate_named("wake_all", SIM_OP_WAKE, NULL, SIM_DROPPED);
+        run = storm_until_failure(1, 10000, message, sizeof message);
+        ck_assert_uint_gt(run, 0);
+        storm_draw(run, &program, &strategy);
+        strategy.stale = 4;
+        /* when */
+        storm_shrink(&program, &strategy, run, &smallest);
+        mutate_nothing();
+        /* then */
+        ck_assert(smallest.result.failed);
+        ck_assert_uint_le(program_ops(&smallest.program), 5);
+        ck_assert_uint_le(smallest.choices.count, 8);
+}
+END_TEST
+
+int main(void)
+{
+        return suite_run("sim/claims", (const TTest *[]){
+                                               the_memory_is_that_of_c11,
+                                               a_seed_gives_the_same_run_whatever_ran_before,
+                                               a_seed_is_told_in_the_same_words_byte_for_byte,
+                                               a_storm_finds_nothing,
+                                               small_programs_are_sound_in_their_first_schedules_with_one_preemption,
+                                               a_day_passes_in_a_moment_and_is_the_same_each_time,
+                                               a_lost_poke_is_noticed,
+                                               a_lost_wake_is_noticed,
+                                               a_grant_ignored_on_timeout_is_noticed,
+                                               a_claim_that_does_not_compare_is_noticed,
+                                               a_release_that_is_not_seq_cst_is_noticed,
+                                               a_look_at_the_gate_that_is_not_seq_cst_is_noticed,
+                                               a_scan_that_is_not_seq_cst_is_noticed,
+                                               a_waiter_that_raises_the_gate_too_weakly_is_noticed,
+                                               a_failure_is_made_small,
+                                               NULL,
+                                       });
+}
