@@ -202,6 +202,7 @@ struct lido_buffer_pool {
 
         struct list caches;   /* registry lock */
         uint32_t cache_count; /* registry lock */
+        bool forgotten;       /* registry lock: given to lido_buffer_pool_free; it gets no cache any more */
         uint64_t pass;        /* registry lock */
 
         _Atomic uint32_t
