@@ -93,6 +93,7 @@ int cache_new(struct lido_buffer_pool *pool, bool handle, struct lido_buffer_cac
         size_t more = pool->class_count * sizeof(struct rack_more);
         struct lido_buffer_cache *cache = mem_zalloc_aligned(64, sizeof *cache + racks + slots + more);
         struct entry *base;
+        bool gone;
 
         if (!cache)
                 return LIDO_ENOMEM;
@@ -109,9 +110,16 @@ int cache_new(struct lido_buffer_pool *pool, bool handle, struct lido_buffer_cac
         cache->drained = 1;
         store_relaxed(&cache->pool, pool);
         mutex_lock(&registry);
-        list_push_back(&pool->caches, &cache->link);
-        pool->cache_count++;
+        gone = pool->forgotten;
+        if (!gone) {
+                list_push_back(&pool->caches, &cache->link);
+                pool->cache_count++;
+        }
         mutex_unlock(&registry);
+        if (gone) { /* freed while a buffer of it was on its way back */
+                mem_free(cache);
+                return LIDO_ECLOSED;
+        }
         *ret_cache = cache;
         return LIDO_OK;
 }
@@ -404,6 +412,7 @@ void cache_forget_pool(struct lido_buffer_pool *pool)
                 list_unlink(&cache->link);
         }
         pool->cache_count = 0;
+        pool->forgotten = true;
         mutex_unlock(&registry);
 }
 

@@ -70,7 +70,7 @@ static inline bool cache_enter_checked(struct lido_buffer_cache *cache, const st
  * Returns: NULL when there is no memory, or the pool has no caches. */
 struct lido_buffer_cache *cache_get(struct lido_buffer_pool *pool);
 
-/* A cache that is no thread's. Returns: LIDO_OK; LIDO_ENOMEM. */
+/* A cache that is no thread's. Returns: LIDO_OK; LIDO_ENOMEM; LIDO_ECLOSED when the pool has been freed. */
 int cache_new(struct lido_buffer_pool *pool, bool handle, struct lido_buffer_cache **ret_cache);
 
 /* Open a cache if that is allowed now. Owner only. */

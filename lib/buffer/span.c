@@ -8,10 +8,10 @@
 #include "buffer/os.h"
 #include "buffer/pool.h"
 
-/* ---- metadata: structs of spans, in sizes of powers of two, recycled and never freed ---- */
+/* ---- metadata: structs of spans, recycled and never freed ---- */
 
-#define BUCKET_LEAST_LOG 8
-#define BUCKETS 16
+#define FINE_BUCKETS 16
+#define BUCKETS 32
 #define CHUNK_BYTES ((size_t)65536)
 
 _Atomic(struct map_leaf *) span_map[MAP_LEAF];
@@ -31,11 +31,18 @@ void span_fork_unlock(void) NO_THREAD_SAFETY
         mutex_unlock(&map_lock);
 }
 
+/* Sizes by 64 bytes up to 1 KiB, where single buffers and small spans are, then by doubling. */
+static size_t bucket_bytes(uint32_t bucket)
+{
+        return bucket < FINE_BUCKETS ? (bucket + 1) * (size_t)64
+                                     : (size_t)64 * FINE_BUCKETS << (bucket - FINE_BUCKETS + 1);
+}
+
 static uint32_t bucket_of(size_t bytes)
 {
         uint32_t bucket = 0;
 
-        while (((size_t)1 << (BUCKET_LEAST_LOG + bucket)) < bytes)
+        while (bucket < BUCKETS && bucket_bytes(bucket) < bytes)
                 bucket++;
         return bucket;
 }
@@ -67,7 +74,7 @@ static struct span *cut_locked(size_t bytes) REQUIRES(map_lock)
 static struct span *struct_new(uint32_t states)
 {
         uint32_t bucket = bucket_of(sizeof(struct span) + states);
-        size_t bytes = (size_t)1 << (BUCKET_LEAST_LOG + bucket);
+        size_t bytes = bucket_bytes(bucket);
         struct span *span;
         char *fresh = NULL;
 

@@ -78,19 +78,19 @@ struct span {
         uintptr_t base;
         size_t bytes;        /* of a buffer */
         uint32_t reciprocal; /* 2^32 / bytes, rounded up; 0 for a single buffer */
+        uint32_t count;      /* of buffers */
         struct lido_buffer_pool *pool;
         size_t rack;         /* its offset in a cache */
-        uint32_t count;      /* of buffers */
+        void *region;        /* what the source gave; base lies in it */
         uint32_t flags;      /* SPAN_... */
         uint8_t class_index; /* CLASS_HUGE: none */
         uint8_t slot;        /* pool->slot */
         uint8_t bucket;      /* of the metadata */
-        size_t region_bytes;
-        void *region; /* what the source gave; base lies in it */
 
         /* guarded by the class's lock, or the pool's huge_lock */
         struct list link __attribute__((aligned(64)));
-        struct list member; /* of the class's all, or the pool's huge_all */
+        struct list member;  /* of the class's all, or the pool's huge_all */
+        size_t region_bytes; /* constant */
         uint32_t free;
         uint32_t kept;     /* of free: warm */
         uint32_t hint;     /* no free buffer below */
@@ -99,6 +99,7 @@ struct span {
 
         state_byte state[] __attribute__((aligned(64)));
 };
+_Static_assert(sizeof(struct span) == 128, "one line that is read, one that is written");
 
 #define SPAN_CALLERS 1u /* the memory is the caller's: never unmapped, never purged */
 
@@ -201,6 +202,7 @@ struct lido_buffer_pool {
 
         struct list caches;   /* registry lock */
         uint32_t cache_count; /* registry lock */
+        bool forgotten;       /* registry lock: given to lido_buffer_pool_free; it gets no cache any more */
         uint64_t pass;        /* registry lock */
 
         _Atomic uint32_t

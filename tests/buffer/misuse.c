@@ -6,7 +6,7 @@
 #include "base/random.h"
 #include "buffer/support.h"
 
-static struct lido_event last;
+static _Thread_local struct lido_event last; /* an event comes on the thread of the misuse */
 static _Atomic int events;
 
 static void note(const struct lido_event *event, void *context)
