@@ -18,6 +18,7 @@ struct look {
         uint64_t due;      /* when to look again */
         uint32_t restless; /* idle, but not yet known to have rested */
         uint32_t idle;     /* idle or rested */
+        uint32_t checking; /* idle but for being checked */
         uint32_t surplus;  /* idle objects that may go, because nobody needed them for so long */
         uint32_t excess;   /* objects beyond max */
         uint32_t checks;   /* how many more doubtful objects may be checked at once */
@@ -236,8 +237,10 @@ static void look_at(struct lido_pool *pool, struct lido_slot *slot, struct look 
         case SLOT_LEASED:
                 look_at_leased(pool, slot, word, look);
                 break;
-        case SLOT_OPENING:
         case SLOT_CHECKING:
+                look->checking++;
+                /* fall through */
+        case SLOT_OPENING:
         case SLOT_RESETTING:
         case SLOT_CLOSING:
                 look_at_op(pool, slot, word, look);
@@ -254,7 +257,7 @@ static void look_at(struct lido_pool *pool, struct lido_slot *slot, struct look 
 static void note_idle(struct lido_pool *pool, struct look *look)
 {
         uint64_t piece = option_ns(pool_options(pool)->idle_timeout_ms) / IDLE_PERIODS;
-        uint32_t idle = look->may_claim ? look->idle : 0, least;
+        uint32_t idle = look->may_claim ? look->idle + look->checking : 0, least;
 
         if (pool_options(pool)->idle_timeout_ms < 0)
                 return;
