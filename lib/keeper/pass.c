@@ -18,6 +18,9 @@ struct look {
         uint64_t due;      /* when to look again */
         uint32_t restless; /* idle, but not yet known to have rested */
         uint32_t idle;     /* idle or rested */
+        uint32_t checking; /* idle but for being checked */
+        uint32_t touched;  /* idle, but lent since the last pass */
+        uint32_t live;     /* objects that nobody is closing yet */
         uint32_t surplus;  /* idle objects that may go, because nobody needed them for so long */
         uint32_t excess;   /* objects beyond max */
         uint32_t checks;   /* how many more doubtful objects may be checked at once */
@@ -60,7 +63,7 @@ static void retire_idle(struct lido_pool *pool, struct lido_slot *slot, uint64_t
 
 static bool is_surplus(struct lido_pool *pool, const struct look *look)
 {
-        return look->surplus > 0 && load_relaxed(&pool->live) > pool_options(pool)->min && look->idle > pool_options(pool)->min_idle;
+        return look->surplus > 0 && look->live > pool_options(pool)->min && look->idle > pool_options(pool)->min_idle;
 }
 
 /* An object at rest. */
@@ -123,6 +126,8 @@ static void look_at_idle(struct lido_pool *pool, struct lido_slot *slot, uint64_
                          struct look *look)
 {
         look->idle++;
+        look->touched += slot->seen_leases != (uint32_t)load_relaxed(&slot->leases);
+        slot->seen_leases = (uint32_t)load_relaxed(&slot->leases);
         if (word & MARK_SUSPECT) {
                 look_at_suspect(pool, slot, word, look);
         } else if (look->excess > 0) {
@@ -236,8 +241,10 @@ static void look_at(struct lido_pool *pool, struct lido_slot *slot, struct look 
         case SLOT_LEASED:
                 look_at_leased(pool, slot, word, look);
                 break;
-        case SLOT_OPENING:
         case SLOT_CHECKING:
+                look->checking++;
+                /* fall through */
+        case SLOT_OPENING:
         case SLOT_RESETTING:
         case SLOT_CLOSING:
                 look_at_op(pool, slot, word, look);
@@ -250,11 +257,12 @@ static void look_at(struct lido_pool *pool, struct lido_slot *slot, struct look 
 /* ---- objects that nobody needs --------------------------------------------------------------------------- */
 
 /* The idle timeout is cut into pieces, and of each the fewest objects that were idle are noted. What was idle in all of
- * them was needed by nobody for the whole timeout, whichever objects they were; so many may go. */
+ * them was needed by nobody for the whole timeout, whichever objects they were; so many may go. An object that was lent and
+ * came back between two passes was needed: its count of leases tells. */
 static void note_idle(struct lido_pool *pool, struct look *look)
 {
         uint64_t piece = option_ns(pool_options(pool)->idle_timeout_ms) / IDLE_PERIODS;
-        uint32_t idle = look->may_claim ? look->idle : 0, least;
+        uint32_t idle = look->may_claim ? look->idle - look->touched + look->checking : 0, least;
 
         if (pool_options(pool)->idle_timeout_ms < 0)
                 return;
@@ -276,7 +284,7 @@ static void note_idle(struct lido_pool *pool, struct look *look)
                 pool->kept.period_ends_ns = look->now + piece;
                 look->surplus = least;
         }
-        if (load_relaxed(&pool->live) > pool_options(pool)->min && idle > pool_options(pool)->min_idle)
+        if (look->live > pool_options(pool)->min && look->idle + look->checking > pool_options(pool)->min_idle)
                 again_at(look, pool->kept.period_ends_ns);
 }
 
@@ -299,6 +307,7 @@ static void close_surplus(struct lido_pool *pool, struct look *look)
                 if (evict(pool, slot, load_acquire(&slot->word))) {
                         look->surplus--;
                         look->idle--;
+                        look->live--;
                         for (int i = 0; i < IDLE_PERIODS; i++)
                                 pool->kept.low_water[i] -= pool->kept.low_water[i] > 0;
                 }
@@ -357,6 +366,17 @@ static void retire_excess(struct lido_pool *pool, struct look *look)
         }
 }
 
+/* What is on its way already counts in what may be. */
+static void count_under_way(struct lido_pool *pool, struct look *look)
+{
+        uint32_t count[SLOT_STATES], limit = pool_options(pool)->open_limit;
+
+        slots_count(&pool->slots, count);
+        look->checks = limit > count[SLOT_CHECKING] ? limit - count[SLOT_CHECKING] : 0;
+        look->live = load_seq_cst(&pool->live);
+        look->live -= count[SLOT_CLOSING] < look->live ? count[SLOT_CLOSING] : look->live;
+}
+
 uint64_t pass(struct lido_pool *pool, uint64_t now)
 {
         struct look look = { .now = now, .due = CLOCK_NEVER };
@@ -364,7 +384,7 @@ uint64_t pass(struct lido_pool *pool, uint64_t now)
         look.may_claim = waitq_length(pool) == 0;
         budget_look(pool, now);
         look.excess = count_excess(pool);
-        look.checks = pool_options(pool)->open_limit;
+        count_under_way(pool, &look);
         pool->kept.must_pass = 0;
         slots_for_each (slot, &pool->slots)
                 look_at(pool, slot, &look);

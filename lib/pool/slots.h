@@ -153,6 +153,7 @@ struct lido_slot {
         _Atomic uint64_t seen_word; /* as the last pass found it; reports read it */
         _Atomic uint64_t seen_ns;   /* since when it has been as seen_word says; reports read it */
         uint64_t checked_ns;        /* when it was known to be alive */
+        uint32_t seen_leases;       /* as the last pass found `leases`, the low half */
         uint8_t is_aged;            /* it is near the end of its lifetime, and a replacement was asked for if need be */
         uint8_t is_watched;         /* watch was called and unwatch was not */
 } __attribute__((aligned(SLOT_SIZE)));

@@ -303,6 +303,181 @@ START_TEST(a_try_on_an_empty_pool_has_one_opened)
 }
 END_TEST
 
+/* ---- crowds ---------------------------------------------------------------------------------------------------- */
+
+#define CROWD 20
+
+static struct desk *desk_of(uint32_t max)
+{
+        struct desk *desk = desk_new();
+
+        desk->f.options.max = max;
+        return desk;
+}
+
+static struct waiting waiting[CROWD];
+
+static void queue(struct desk *desk, unsigned count, int64_t timeout_ms)
+{
+        for (unsigned i = 0; i < count; i++) {
+                waiting[i] = (struct waiting){ .calls = 0 };
+                ck_assert_int_eq(desk_wait(desk, &waiting[i], timeout_ms), LIDO_OK);
+        }
+        desk_turn(desk);
+}
+
+static void cancel_all(unsigned count)
+{
+        for (unsigned i = 0; i < count; i++)
+                if (waiting[i].calls == 0)
+                        ck_assert_int_eq(lido_cancel(&waiting[i].request), LIDO_OK);
+}
+
+static uint32_t opens(struct desk *desk)
+{
+        return atomic_load(&desk->f.fake.called[FAKE_OPEN]);
+}
+
+static void opens_later(struct desk *desk)
+{
+        fake_always(&desk->f.fake, FAKE_OPEN, (struct fake_step){ .way = FAKE_LATER });
+}
+
+static void opens_fail(struct desk *desk, int failure)
+{
+        fake_always(&desk->f.fake, FAKE_OPEN, (struct fake_step){ .status = LIDO_EFACTORY, .failure = failure });
+}
+
+static void opens_work(struct desk *desk)
+{
+        fake_always(&desk->f.fake, FAKE_OPEN, (struct fake_step){ .way = FAKE_NOW });
+}
+
+START_TEST(objects_being_opened_count_in_max_even_while_waiters_come_and_go)
+{
+        struct desk *desk = desk_of(3);
+
+        desk->f.options.open_limit = 100;
+        opens_later(desk);
+        desk_open(desk);
+        for (int round = 0; round < 20; round++) {
+                queue(desk, CROWD, LIDO_NEVER);
+                ck_assert_uint_le(stats_of(desk->pool).live, 3);
+                cancel_all(CROWD);
+                desk_turn(desk);
+        }
+
+        ck_assert_uint_eq(opens(desk), 3);
+        fake_answer_all(&desk->f.fake);
+        desk_turn(desk);
+        ck_assert_uint_eq(stats_of(desk->pool).idle, 3);
+        desk_end(desk);
+}
+END_TEST
+
+START_TEST(a_burst_opens_no_more_than_it_needs)
+{
+        struct desk *desk = desk_of(50);
+
+        desk->f.options.open_limit = 4;
+        opens_later(desk);
+        desk_open(desk);
+        queue(desk, CROWD, LIDO_NEVER);
+        for (unsigned served = 0; served < CROWD;) { /* whoever is served is done before the next open is answered */
+                fake_answer(&desk->f.fake, FAKE_OPEN);
+                desk_turn(desk);
+                for (unsigned i = 0; i < CROWD; i++)
+                        if (waiting[i].calls == 1 && waiting[i].lease.slot) {
+                                must_release(waiting[i].lease);
+                                waiting[i].lease.slot = NULL;
+                                served++;
+                        }
+        }
+
+        ck_assert_uint_le(opens(desk), 5);
+        fake_answer_all(&desk->f.fake);
+        desk_turn(desk);
+        desk_end(desk);
+}
+END_TEST
+
+START_TEST(a_success_ends_the_pauses)
+{
+        struct desk *desk = desk_of(2);
+
+        opens_fail(desk, LIDO_FAILURE_TRANSIENT);
+        desk_open(desk);
+        queue(desk, 1, LIDO_NEVER);
+        desk_pass_time(desk, 60 * NS_PER_S);
+        opens_work(desk);
+        desk_pass_time(desk, 60 * NS_PER_S);
+        ck_assert_int_eq(waiting[0].status, LIDO_OK);
+        ck_assert_int_eq(desk_wait(desk, &waiting[1], LIDO_NEVER), LIDO_OK);
+        desk_turn(desk);
+
+        ck_assert_int_eq(waiting[1].status, LIDO_OK); /* at once */
+        must_release(waiting[0].lease);
+        must_release(waiting[1].lease);
+        desk_end(desk);
+}
+END_TEST
+
+START_TEST(a_permanent_failure_is_tried_again_after_seconds_not_milliseconds)
+{
+        struct desk *desk = desk_of(1);
+
+        desk->f.options.min = 1;
+        opens_fail(desk, LIDO_FAILURE_PERMANENT);
+        desk_open(desk);
+        desk_pass_time(desk, 4 * NS_PER_S);
+        ck_assert_uint_eq(opens(desk), 1);
+        opens_work(desk);
+        desk_pass_time(desk, 40 * NS_PER_S);
+
+        ck_assert_uint_eq(stats_of(desk->pool).idle, 1);
+        desk_end(desk);
+}
+END_TEST
+
+START_TEST(with_an_object_lent_a_permanent_failure_fails_nobody)
+{
+        struct desk *desk = desk_of(2);
+        lido_lease lease;
+
+        desk_open(desk);
+        desk_warm_up(desk, 1);
+        lease = desk_acquire(desk);
+        opens_fail(desk, LIDO_FAILURE_PERMANENT);
+        queue(desk, 1, LIDO_NEVER);
+        ck_assert_uint_eq(waiting[0].calls, 0);
+        must_release(lease);
+
+        ck_assert_int_eq(waiting[0].status, LIDO_OK);
+        must_release(waiting[0].lease);
+        desk_end(desk);
+}
+END_TEST
+
+START_TEST(a_waiter_times_out_at_its_deadline_while_opening_fails_and_learns_why)
+{
+        struct desk *desk = desk_of(1);
+        struct lido_blame blame = LIDO_BLAME_INIT;
+        uint64_t began;
+
+        opens_fail(desk, LIDO_FAILURE_NETWORK);
+        desk_open(desk);
+        began = clock_now_ns();
+        queue(desk, 1, 777);
+        desk_pass_time(desk, 5 * NS_PER_S);
+        lido_pool_blame(desk->pool, &blame);
+
+        ck_assert_int_eq(waiting[0].status, LIDO_ETIMEDOUT);
+        ck_assert_uint_eq(waiting[0].called_ns, began + 777 * NS_PER_MS);
+        ck_assert_int_eq(blame.cause, LIDO_CAUSE_DOWN);
+        desk_end(desk);
+}
+END_TEST
+
 int main(void)
 {
         return suite_run(
@@ -318,5 +493,11 @@ int main(void)
                                    the_reserve_opens_for_who_has_waited_too_long_and_goes_when_nobody_waits,
                                    an_outage_that_lasts_is_reported_once,
                                    fail_fast_pools_answer_at_once_while_nothing_can_be_opened,
-                                   a_try_on_an_empty_pool_has_one_opened, NULL });
+                                   a_try_on_an_empty_pool_has_one_opened,
+                                   objects_being_opened_count_in_max_even_while_waiters_come_and_go,
+                                   a_burst_opens_no_more_than_it_needs,
+                                   a_success_ends_the_pauses,
+                                   a_permanent_failure_is_tried_again_after_seconds_not_milliseconds,
+                                   with_an_object_lent_a_permanent_failure_fails_nobody,
+                                   a_waiter_times_out_at_its_deadline_while_opening_fails_and_learns_why, NULL });
 }

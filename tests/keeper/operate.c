@@ -145,6 +145,7 @@ START_TEST(a_rotation_replaces_all_over_its_time_and_never_has_fewer)
         desk->f.options.min = 5;
         desk_open(desk);
         desk_warm_up(desk, 5);
+        desk_pass_time(desk, NS_PER_S);
         ck_assert_int_eq(lido_pool_rotate(desk->pool, 60000), LIDO_OK);
         for (int i = 0; i < 700; i++) {
                 uint32_t usable;
@@ -176,6 +177,7 @@ START_TEST(a_rotation_closes_nothing_while_opening_fails)
         desk_warm_up(desk, 3);
         fake_always(&desk->f.fake, FAKE_OPEN,
                     (struct fake_step){ .status = LIDO_EFACTORY, .failure = LIDO_FAILURE_NETWORK });
+        desk_pass_time(desk, NS_PER_S);
         lido_pool_rotate(desk->pool, 1000);
         desk_pass_time(desk, 30 * NS_PER_S);
         ck_assert_uint_eq(desk->f.fake.closed, 0);
@@ -219,6 +221,7 @@ START_TEST(an_adopted_object_is_lent_like_any_other)
         desk_open(desk);
         desk_turn(desk);
         object = fake_make(&desk->f.fake);
+        fake_remember(&desk->f.fake);
         ck_assert_int_eq(lido_pool_adopt(desk->pool, object), LIDO_OK);
         desk_turn(desk);
 

@@ -36,6 +36,7 @@ START_TEST(a_touch_now_and_then_does_not_keep_more_than_are_needed)
         struct desk *desk = desk_new();
 
         desk->f.options.max = 4;
+        desk->f.fake.factory.check = NULL; /* or whoever comes after a minute would wait for a check */
         desk->f.options.lifetime_ms = LIDO_NEVER;
         desk_open(desk);
         desk_warm_up(desk, 4);
@@ -55,6 +56,7 @@ START_TEST(what_is_needed_at_once_now_and_then_stays)
         lido_lease lease[3];
 
         desk->f.options.max = 4;
+        desk->f.fake.factory.check = NULL; /* or whoever comes after a minute would wait for a check */
         desk->f.options.lifetime_ms = LIDO_NEVER;
         desk_open(desk);
         desk_warm_up(desk, 3);
@@ -348,6 +350,203 @@ START_TEST(a_pool_at_rest_wants_no_turn_before_something_is_due)
 }
 END_TEST
 
+/* A pool of `max` idle objects. */
+static struct desk *warm(struct desk *desk, uint32_t max)
+{
+        desk->f.options.max = max;
+        desk_open(desk);
+        desk_warm_up(desk, max);
+        return desk;
+}
+
+static enum slot_state state_at(struct desk *desk, uint32_t index)
+{
+        return word_state(load_relaxed(&slots_at(&desk->pool->slots, index)->word));
+}
+
+START_TEST(a_factory_may_have_every_idle_object_peeked)
+{
+        struct desk *desk = desk_new();
+
+        fake_add_hooks(&desk->f.fake, FAKE_HAS_PEEK);
+        desk->f.fake.factory.flags |= LIDO_FACTORY_PEEK_ALWAYS;
+        warm(desk, 1);
+        uint32_t before = atomic_load(&desk->f.fake.peeks);
+
+        must_release(desk_acquire(desk));
+        must_release(desk_acquire(desk));
+
+        ck_assert_uint_eq(atomic_load(&desk->f.fake.peeks), before + 2);
+        ck_assert_uint_eq(stats_of(desk->pool).checked, 0); /* it is fresh: a peek is enough */
+        desk_end(desk);
+}
+END_TEST
+
+START_TEST(all_dead_in_their_sleep_a_waiter_gets_a_new_one)
+{
+        struct desk *desk = desk_new();
+        struct waiting w = { .calls = 0 };
+        lido_lease lease[3];
+
+        fake_add_hooks(&desk->f.fake, FAKE_HAS_PEEK);
+        warm(desk, 3);
+        for (int i = 0; i < 3; i++) {
+                lease[i] = desk_acquire(desk);
+                fake_break(object_of(lease[i]));
+        }
+        for (int i = 0; i < 3; i++)
+                must_release(lease[i]);
+        desk_pass_time(desk, 5 * NS_PER_S);
+        desk_wait(desk, &w, 1000);
+        desk_turn(desk);
+
+        ck_assert_int_eq(w.status, LIDO_OK);
+        ck_assert_uint_ge(object_of(w.lease)->serial, 4);
+        must_release(w.lease);
+        desk_end(desk);
+}
+END_TEST
+
+START_TEST(what_has_slept_long_is_checked_before_it_is_lent)
+{
+        struct desk *desk = desk_new();
+        struct waiting w = { .calls = 0 };
+
+        desk->f.options.check_interval_ms = LIDO_NEVER;
+        desk->f.options.idle_timeout_ms = LIDO_NEVER;
+        warm(desk, 1);
+        desk_pass_time(desk, 20 * NS_PER_S);
+        must_release(desk_acquire(desk));
+        ck_assert_uint_eq(stats_of(desk->pool).checked, 0);
+        desk_pass_time(desk, 40 * NS_PER_S);
+        desk_wait(desk, &w, 1000);
+        desk_turn(desk);
+
+        ck_assert_uint_eq(stats_of(desk->pool).checked, 1);
+        ck_assert_int_eq(w.status, LIDO_OK);
+        ck_assert_uint_eq(object_of(w.lease)->serial, 1);
+        must_release(w.lease);
+        desk_end(desk);
+}
+END_TEST
+
+START_TEST(an_object_in_use_does_not_rest)
+{
+        struct desk *desk = warm(desk_new(), 1);
+
+        for (int i = 0; i < 100; i++) {
+                desk_pass_time(desk, 700 * NS_PER_MS);
+                ck_assert_int_eq(state_at(desk, 0), SLOT_IDLE);
+                must_release(desk_acquire(desk));
+        }
+        desk_end(desk);
+}
+END_TEST
+
+START_TEST(without_jitter_the_lifetime_is_exact)
+{
+        struct desk *desk = desk_new();
+
+        desk->f.options.idle_timeout_ms = LIDO_NEVER;
+        desk->f.options.lifetime_ms = 60000;
+        desk->f.options.lifetime_jitter = LIDO_NONE;
+        warm(desk, 1);
+        desk_pass_time(desk, 59900 * NS_PER_MS);
+        ck_assert_uint_eq(stats_of(desk->pool).closed[LIDO_CLOSE_LIFETIME], 0);
+        desk_pass_time(desk, 200 * NS_PER_MS);
+
+        ck_assert_uint_eq(stats_of(desk->pool).closed[LIDO_CLOSE_LIFETIME], 1);
+        desk_end(desk);
+}
+END_TEST
+
+START_TEST(lifetimes_drawn_apart_do_not_come_together_over_a_day)
+{
+        struct desk *desk = desk_new();
+        uint32_t most = 0;
+
+        desk->f.options.min = 20;
+        desk->f.options.idle_timeout_ms = LIDO_NEVER;
+        desk->f.options.lifetime_ms = 30 * 60000;
+        warm(desk, 20);
+        for (int i = 0; i < 24 * 360; i++) { /* ten seconds each */
+                uint64_t before = stats_of(desk->pool).closed[LIDO_CLOSE_LIFETIME];
+                uint32_t together;
+
+                desk_pass_time(desk, 10 * NS_PER_S);
+                together = (uint32_t)(stats_of(desk->pool).closed[LIDO_CLOSE_LIFETIME] - before);
+                most = i > 360 && together > most ? together : most;
+                ck_assert_uint_le(stats_of(desk->pool).live, 20);
+        }
+
+        ck_assert_uint_le(most, 10);
+        ck_assert_uint_ge(stats_of(desk->pool).closed[LIDO_CLOSE_LIFETIME], 20 * 47);
+        desk_end(desk);
+}
+END_TEST
+
+START_TEST(raised_again_max_counts_at_once)
+{
+        struct desk *desk = warm(desk_new(), 2);
+        struct waiting w[3] = { { .calls = 0 } };
+        lido_lease lease[2] = { desk_acquire(desk), desk_acquire(desk) };
+
+        ck_assert_int_eq(lido_pool_resize(desk->pool, 1), LIDO_OK);
+        desk_turn(desk);
+        for (int i = 0; i < 3; i++)
+                desk_wait(desk, &w[i], LIDO_NEVER);
+        desk_turn(desk);
+        ck_assert_uint_eq(stats_of(desk->pool).live, 2);
+        ck_assert_int_eq(lido_pool_resize(desk->pool, 5), LIDO_OK);
+        desk_turn(desk);
+
+        for (int i = 0; i < 3; i++) {
+                ck_assert_int_eq(w[i].status, LIDO_OK);
+                must_release(w[i].lease);
+        }
+        must_release(lease[0]);
+        must_release(lease[1]);
+        desk_end(desk);
+}
+END_TEST
+
+START_TEST(a_lease_on_a_fresh_object_is_reported_as_soon)
+{
+        struct desk *desk = desk_new();
+        struct waiting w = { .calls = 0 };
+
+        desk->f.options.leak_after_ms = 2000;
+        desk->f.options.max = 1;
+        desk_open(desk);
+        desk_wait(desk, &w, LIDO_NEVER);
+        desk_turn(desk);
+        ck_assert_int_eq(w.status, LIDO_OK);
+        desk_pass_time(desk, 4 * NS_PER_S);
+
+        ck_assert_uint_eq(heard(&desk->f, LIDO_EVENT_LEAK), 1);
+        must_release(w.lease);
+        desk_end(desk);
+}
+END_TEST
+
+START_TEST(short_leases_are_never_taken_for_a_leak)
+{
+        struct desk *desk = desk_new();
+
+        desk->f.options.leak_after_ms = 2000;
+        warm(desk, 1);
+        for (int i = 0; i < 100; i++) {
+                lido_lease lease = desk_acquire(desk);
+
+                desk_pass_time(desk, 1500 * NS_PER_MS);
+                must_release(lease);
+        }
+
+        ck_assert_uint_eq(heard(&desk->f, LIDO_EVENT_LEAK), 0);
+        desk_end(desk);
+}
+END_TEST
+
 int main(void)
 {
         return suite_run(
@@ -364,5 +563,14 @@ int main(void)
                                    a_lease_past_its_deadline_is_revoked_but_its_object_lives_until_it_returns,
                                    a_deadline_can_be_moved_and_lifted, reclaim_after_revokes_whoever_holds_for_so_long,
                                    a_hook_past_its_deadline_is_told_once_and_its_slot_waits_for_it,
-                                   a_pool_at_rest_wants_no_turn_before_something_is_due, NULL });
+                                   a_pool_at_rest_wants_no_turn_before_something_is_due,
+                                   a_factory_may_have_every_idle_object_peeked,
+                                   all_dead_in_their_sleep_a_waiter_gets_a_new_one,
+                                   what_has_slept_long_is_checked_before_it_is_lent,
+                                   an_object_in_use_does_not_rest,
+                                   without_jitter_the_lifetime_is_exact,
+                                   lifetimes_drawn_apart_do_not_come_together_over_a_day,
+                                   raised_again_max_counts_at_once,
+                                   a_lease_on_a_fresh_object_is_reported_as_soon,
+                                   short_leases_are_never_taken_for_a_leak, NULL });
 }

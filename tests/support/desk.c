@@ -109,9 +109,9 @@ lido_lease desk_acquire(struct desk *desk)
 
 void desk_warm_up(struct desk *desk, uint32_t count)
 {
-        struct waiting w[64] = { { .calls = 0 } };
+        struct waiting w[128] = { { .calls = 0 } };
 
-        ck_assert_uint_le(count, 64);
+        ck_assert_uint_le(count, 128);
         for (uint32_t i = 0; i < count; i++)
                 ck_assert_int_eq(desk_wait(desk, &w[i], LIDO_NEVER), LIDO_OK);
         desk_turn(desk);

@@ -377,6 +377,11 @@ struct fake_object *fake_make(struct fake *fake)
         return object;
 }
 
+void fake_remember(struct fake *fake)
+{
+        atomic_fetch_add(&fake->alive, 1);
+}
+
 void fake_forget(struct fake *fake)
 {
         atomic_fetch_sub(&fake->alive, 1);

@@ -114,9 +114,10 @@ unsigned fake_kept(struct fake *fake, enum fake_hook hook);
 /* Answer all that wait now. */
 void fake_answer_all(struct fake *fake);
 
-/* An object that no pool owns: to be adopted, or detached. fake_forget comes before lido_detach, so that `alive` never counts
- * more than the pool; fake_drop ends the object. */
+/* An object that no pool owns, to be adopted: fake_remember comes before lido_pool_adopt, fake_forget before lido_detach, so that
+ * `alive` counts what pools own. fake_drop ends an object that no pool owns. */
 struct fake_object *fake_make(struct fake *fake);
+void fake_remember(struct fake *fake);
 void fake_forget(struct fake *fake);
 void fake_drop(struct fake_object *object);
 

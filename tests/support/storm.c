@@ -164,7 +164,7 @@ static void detach(struct sailor *s)
                 s->tally.detached++;
                 fake_drop(object);
         } else {
-                atomic_fetch_add(&fake->alive, 1);
+                fake_remember(fake);
         }
 }
 
@@ -409,7 +409,7 @@ static void adopt(struct sailor *s)
         if (!s->storm->adopts)
                 return;
         object = fake_make(fake);
-        atomic_fetch_add(&fake->alive, 1);
+        fake_remember(fake);
         if (lido_pool_adopt(s->storm->f->pool, object) != LIDO_OK) {
                 fake_forget(fake);
                 fake_drop(object);
