@@ -415,6 +415,21 @@ struct lido_acquire_options {
 LIDO_API int lido_acquire_with(struct lido_pool *pool, const struct lido_acquire_options *options,
                                lido_lease *ret_lease);
 
+/* One of several leases to be acquired at once: of which pool, and then the lease. */
+struct lido_many {
+        struct lido_pool *pool;
+        lido_lease lease;
+};
+
+/* Acquire several leases, of one pool or of several, all or nothing. Those who do so never wait for each other in a circle, in
+ * whatever order they name their pools: inside, pools are taken in one order, and each is left to one at a time to fill his hands.
+ * To hold a lease already is on one's own account.
+ * Threads, Blocks: as lido_acquire, with one deadline for all; a default timeout is that of the first pool.
+ * Owns: on LIDO_OK each lease is the caller's; on an error none is, and all are zero.
+ * Returns: as lido_acquire; LIDO_EINVAL also for no item, more than 256, or more of a pool than its max. */
+#define lido_acquire_many(many, count, timeout_ms) lido_acquire_many_at(many, count, timeout_ms, LIDO_HERE)
+LIDO_API int lido_acquire_many_at(struct lido_many *many, uint32_t count, int64_t timeout_ms, const char *site);
+
 /* End a lease. The object goes to the oldest waiter, or falls idle; what its verdict calls for (reset, close) is
  * done on the service's loop, never here.
  * Threads: any, not only the one that acquired. Blocks: no. Owns: the object is the pool's again.

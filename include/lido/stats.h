@@ -97,6 +97,46 @@ LIDO_API size_t lido_blame_text(const struct lido_blame *blame, char *text, size
  * Threads: any, also in a signal handler. Blocks: as write(2) does. Owns: nobody. Returns: LIDO_OK; LIDO_EINVAL. */
 LIDO_API int lido_pool_dump(struct lido_pool *pool, int fd);
 
+/* ---- metrics ----------------------------------------------------------------------------------------------- */
+
+enum lido_metrics_format { LIDO_METRICS_PROMETHEUS = 0, LIDO_METRICS_OPENMETRICS = 1 };
+
+/* What to write about. */
+struct lido_metrics {
+        size_t size;
+        struct lido_pool *const *pools; /* the label `pool` is their name: give each another */
+        uint32_t count;
+        int format; /* enum lido_metrics_format: text 0.0.4, or OpenMetrics 1.0 */
+};
+#define LIDO_METRICS_INIT LIDO_SIZED(lido_metrics)
+
+/* Write the metrics of some pools as text for a scraper: lido_connections, lido_acquire_wait_seconds and so on, in base units.
+ * Threads: any. Blocks: no; it takes no lock that a borrower could wait for. Owns: the buffer is the caller's.
+ * Returns: the length of the whole text, even if `size` was too small for it; the buffer always ends in a NUL. 0 when `what` is
+ * not valid. */
+LIDO_API size_t lido_metrics_write(const struct lido_metrics *what, char *text, size_t size);
+
+/* The content type of a format. Threads: any. Blocks: no. Owns: nobody, the text is constant. */
+LIDO_API const char *lido_metrics_content_type(int format);
+
+/* What OpenTelemetry calls the same figures (semantic conventions for database clients, status "development"): a table, for those
+ * who feed its SDK. */
+enum lido_otel_instrument { LIDO_OTEL_UPDOWNCOUNTER = 0, LIDO_OTEL_COUNTER = 1, LIDO_OTEL_HISTOGRAM = 2 };
+struct lido_otel_metric {
+        const char *name;       /* "db.client.connection.count"; NULL ends the table */
+        int instrument;         /* enum lido_otel_instrument */
+        const char *unit;       /* "{connection}", "s" */
+        const char *state;      /* value of the attribute db.client.connection.state, or NULL */
+        const char *prometheus; /* the family of lido_metrics_write that says the same; NULL: an option of the
+                                 * pool, or not measured */
+        size_t offset;          /* of the figure in struct lido_stats: uint32_t, uint64_t, or struct lido_histogram (nanoseconds), by
+                                 * instrument; SIZE_MAX: none */
+};
+#define LIDO_OTEL_POOL_NAME "db.client.connection.pool.name" /* the attribute that all of them need */
+
+/* Threads: any. Blocks: no. Owns: nobody, the table is constant. Returns: its first row. */
+LIDO_API const struct lido_otel_metric *lido_otel_metrics(void);
+
 #ifdef __cplusplus
 }
 #endif

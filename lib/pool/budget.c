@@ -30,6 +30,7 @@ struct lido_budget {
         bool is_freed;     /* the owner has let go of it */
         _Atomic uint32_t is_forked;  /* the parent's, seen in a child */
         struct lido_budget *older;   /* every budget that ever was; set when its memory is new, then constant */
+        struct turnstile turnstile;  /* has a lock of its own */
         void *shelf_link;
 };
 
@@ -470,6 +471,11 @@ void budget_give_back(struct lido_pool *pool)
                 budget_give(budget, false);
 }
 
+struct turnstile *budget_turnstile(struct lido_budget *budget)
+{
+        return &budget->turnstile;
+}
+
 void budget_check(struct lido_budget *budget)
 {
         uint32_t live = 0, wanted = 0;
@@ -511,9 +517,11 @@ int lido_budget_new(struct lido_budget **ret_budget, uint32_t total)
                 return LIDO_ENOMEM;
         if (is_new) {
                 mutex_init(&budget->lock);
+                turnstile_init(&budget->turnstile);
                 join_all_budgets(budget);
         } else if (load_relaxed(&budget->is_forked)) {
                 mutex_init(&budget->lock); /* whoever held it is in the parent */
+                turnstile_init(&budget->turnstile);
                 store_relaxed(&budget->is_forked, 0);
         }
         mutex_lock(&budget->lock);

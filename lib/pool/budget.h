@@ -39,6 +39,7 @@
 #include "base/list.h"
 #include "base/mutex.h"
 #include "lido/budget.h"
+#include "pool/turnstile.h"
 
 /* Since when the oldest waiter of a pool has waited, where it wants objects though nobody waits: behind all others. */
 #define BUDGET_NO_WAITER (UINT64_MAX - 1)
@@ -97,6 +98,9 @@ struct lido_budget *budget_let_go(struct lido_pool *pool);
 
 /* The permit of a slot that has fallen vacant. */
 void budget_give(struct lido_budget *budget, bool was_stolen);
+
+/* For those who acquire several leases at once, of its pools. */
+struct turnstile *budget_turnstile(struct lido_budget *budget);
 
 /* Assert what holds when nobody is at work: every permit is a live object. */
 void budget_check(struct lido_budget *budget);

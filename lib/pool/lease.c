@@ -297,7 +297,7 @@ static int look_for_nesting(struct lido_pool *pool, struct pool_waiter *w)
                         w->is_nested = true;
                         event.other_site = load_relaxed(&slot->site);
                 }
-        if (!w->is_nested)
+        if (!w->is_nested || w->is_many)
                 return LIDO_OK;
         if (pool_options(pool)->nested == LIDO_NESTED_STRICT)
                 return LIDO_EDEADLK;
@@ -353,7 +353,8 @@ static int wait_as_guest(struct lido_pool *pool, const struct want *want, lido_l
 {
         struct pool_waiter w = { .pool = pool, .site = want->site, .tag = want->tag, .thread = thread_id(),
                                  .began_ns = clock_now_ns(), .keeper_due_ns = CLOCK_NEVER,
-                                 .priority = want->priority, .quota = want->quota };
+                                 .priority = want->priority, .quota = want->quota,
+                                 .is_many = want->is_many };
 
         for (;;) {
                 int rc = wait_in_line(pool, &w, want->deadline_ns);
@@ -396,7 +397,8 @@ static int acquire_slow(struct lido_pool *pool, struct want *want, lido_lease *r
                 mark_exhausted(pool);
         if ((rc == LIDO_EEXHAUSTED || rc == LIDO_EPAUSED || rc == LIDO_EQUOTA) && want->timeout_ms != 0) {
                 if (!pool_must_not_wait(pool)) {
-                        want->deadline_ns = clock_after_ms(clock_now_ns(), want->timeout_ms);
+                        if (!want->is_many)
+                                want->deadline_ns = clock_after_ms(clock_now_ns(), want->timeout_ms);
                         if (rc == LIDO_EEXHAUSTED && claim_by_spinning(pool, want, ret_lease))
                                 return LIDO_OK;
                         return acquire_waiting(pool, want, ret_lease, blame);
@@ -408,6 +410,11 @@ static int acquire_slow(struct lido_pool *pool, struct want *want, lido_lease *r
         if (rc != LIDO_OK && blame)
                 blame_fill(pool, rc, blame);
         return rc;
+}
+
+int lease_acquire(struct lido_pool *pool, struct want *want, lido_lease *ret_lease)
+{
+        return acquire_slow(pool, want, ret_lease, NULL);
 }
 
 static __attribute__((noinline)) int acquire_plainly(struct lido_pool *pool, int64_t timeout_ms, lido_lease *ret_lease,

@@ -13,6 +13,7 @@ struct want {
         uint64_t label;   /* rather such an object; 0: any */
         uint8_t priority; /* enum lido_priority */
         uint8_t quota;    /* of its tag */
+        bool is_many;     /* one of several that are acquired at once: to hold some of them is no mistake */
 };
 
 /* Make a lease of a slot that the caller has claimed, having taken the quota: peek if it must be, write down who has it.
@@ -22,6 +23,9 @@ bool lease_begin(struct lido_pool *pool, struct lido_slot *slot, uint64_t genera
 
 /* Claim without waiting. Returns: LIDO_OK; LIDO_EEXHAUSTED; what the gate says. */
 int lease_claim(struct lido_pool *pool, const struct want *want, lido_lease *ret_lease);
+
+/* Acquire until want->deadline_ns, or without waiting for a timeout of 0. Borrower's thread. */
+int lease_acquire(struct lido_pool *pool, struct want *want, lido_lease *ret_lease);
 
 /* The end of a wait that brought a lease: count it. */
 void lease_count_wait(struct lido_pool *pool, uint64_t waited_ns);

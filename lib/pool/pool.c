@@ -182,6 +182,7 @@ struct lido_pool *pool_new(const struct lido_factory *factory, const struct lido
         if (is_new) {
                 join_all_pools(pool);
                 mutex_init(&pool->waitq.lock);
+                turnstile_init(&pool->turnstile);
                 for (int i = 0; i < PRIORITIES; i++)
                         list_init(&pool->waitq.line[i]);
                 pool->waitq.timed.root = NULL;

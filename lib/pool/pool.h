@@ -23,6 +23,7 @@
 #include "pool/codel.h"
 #include "pool/quota.h"
 #include "pool/slots.h"
+#include "pool/turnstile.h"
 
 #define GATE_COUNT UINT64_C(0xffffffff)         /* waiters in line */
 #define GATE_SCANNING (UINT64_C(1) << 32)       /* a try has scanned in vain and scans once more */
@@ -114,6 +115,7 @@ struct lido_pool {
         struct budget_member budgeted;        /* guarded by the lock of the budget */
         _Atomic uint64_t used_ns;             /* when it was used last, as far as is known */
         struct pool_owner *owner;             /* constant; NULL: the embedder */
+        struct turnstile turnstile;           /* for those who acquire several leases at once */
 
         struct waitq waitq;
         _Atomic(struct pool_host *) host; /* written under waitq.lock, under which letters are sent; NULL: orphaned */

@@ -55,6 +55,7 @@ struct pool_waiter {
         uint8_t priority;         /* constant: enum lido_priority */
         uint8_t quota;            /* constant: the quota of its tag; taken by whoever gives */
         bool is_nested;           /* constant: its thread holds a lease of this pool */
+        bool is_many;             /* constant: which is as it should be */
 };
 
 /* Stand in line. Returns: LIDO_OK; LIDO_ECLOSED, LIDO_EPAUSED, LIDO_EQUEUEFULL, LIDO_EUNAVAIL, LIDO_EDEADLK, LIDO_ECANCELED and the waiter is

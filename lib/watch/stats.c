@@ -3,6 +3,7 @@
 #include "base/sized.h"
 #include "lido/stats.h"
 #include "pool/blame.h"
+#include "watch/histogram.h"
 
 static void read_histogram(struct lido_histogram *histogram, _Atomic uint64_t *sum_ns, _Atomic uint64_t *max_ns,
                            _Atomic uint64_t *bucket)
@@ -15,14 +16,6 @@ static void read_histogram(struct lido_histogram *histogram, _Atomic uint64_t *s
         }
 }
 
-/* The upper edge of bucket 4 * e + q is 2^(e+1) * (1 + (q+1)/4). */
-static uint64_t upper_edge(unsigned bucket)
-{
-        if (bucket < 4)
-                return bucket + 1;
-        return (UINT64_C(5) + bucket % 4) << (bucket / 4 - 1);
-}
-
 uint64_t lido_histogram_quantile_ns(const struct lido_histogram *histogram, double quantile)
 {
         double rank = quantile * (double)histogram->count;
@@ -31,7 +24,7 @@ uint64_t lido_histogram_quantile_ns(const struct lido_histogram *histogram, doub
         for (unsigned i = 0; i < LIDO_HISTOGRAM_BUCKETS; i++) {
                 below += histogram->bucket[i];
                 if (below > 0 && (double)below >= rank)
-                        return upper_edge(i) < histogram->max_ns ? upper_edge(i) : histogram->max_ns;
+                        return histogram_edge_ns(i) < histogram->max_ns ? histogram_edge_ns(i) : histogram->max_ns;
         }
         return 0;
 }

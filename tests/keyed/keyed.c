@@ -342,7 +342,7 @@ END_TEST
 START_TEST(many_keys_seen_cost_no_more_memory_than_those_alive)
 {
         const char *text = getenv("LIDO_TEST_KEYS");
-        unsigned long number = text ? strtoul(text, NULL, 10) : 20000;
+        unsigned long number = text ? strtoul(text, NULL, 10) : 3000;
         uint32_t most = 0;
 
         keyed_of(100, 100, NULL);
