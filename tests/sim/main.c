@@ -15,6 +15,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "sim/exhaustive.h"
 #include "sim/mutate.h"
@@ -127,36 +129,60 @@ static const char *base_name(const char *file)
 
 #define MOST_SITES 2000
 
+#define MUTANT_SECONDS 60
+
+static void tell_mutant(const struct sim_site *site, enum sim_mutation mutation)
+{
+        printf("%-12s %s:%d %s %s: ", mutate_name(mutation), base_name(site->file), site->line, site->function,
+               site->what);
+        fflush(stdout);
+}
+
+/* One mutant in a process of its own, for it may crash or run for ever. Returns: was it noticed? */
+static bool try_mutant(const struct sim_site *site, enum sim_mutation mutation, uint64_t schedules)
+{
+        int status = 0;
+        pid_t child = fork();
+
+        if (child == 0) {
+                char message[400] = "";
+                uint64_t runs;
+
+                alarm(MUTANT_SECONDS);
+                mutate_site(site, mutation);
+                runs = storm_until_failure(1, schedules, message, sizeof message);
+                if (runs)
+                        printf("caught by schedule %" PRIu64 ": %s\n", runs, message);
+                else
+                        printf("not noticed in %" PRIu64 "\n", schedules);
+                fflush(stdout);
+                _exit(runs ? 1 : 0);
+        }
+        if (child < 0 || waitpid(child, &status, 0) != child) {
+                perror("sim: fork");
+                exit(2);
+        }
+        if (WIFSIGNALED(status))
+                printf("caught by signal %d\n", WTERMSIG(status));
+        return status != 0;
+}
+
 /* Every way to break every site of the core; tells which ones nothing in the storm notices. */
 static int run_mutants(uint64_t schedules)
 {
         static struct sim_site *sites[MOST_SITES];
-        unsigned count = mutate_sites(sites, MOST_SITES), tried = 0, caught = 0;
+        unsigned count = mutate_sites(sites, MOST_SITES), tried[SIM_BLIND + 1] = { 0 }, caught[SIM_BLIND + 1] = { 0 };
 
-        for (unsigned i = 0; i < count; i++) {
-                if (!strstr(sites[i]->file, "lib/"))
-                        continue;
+        for (unsigned i = 0; i < count; i++)
                 for (int m = SIM_WEAKER; m <= SIM_BLIND; m++) {
-                        char message[400] = "";
-                        uint64_t runs;
-
-                        if (!mutate_applies(sites[i], (enum sim_mutation)m))
+                        if (!strstr(sites[i]->file, "lib/") || !mutate_applies(sites[i], (enum sim_mutation)m))
                                 continue;
-                        mutate_site(sites[i], (enum sim_mutation)m);
-                        runs = storm_until_failure(1, schedules, message, sizeof message);
-                        mutate_nothing();
-                        tried++;
-                        caught += runs > 0;
-                        printf("%-12s %s:%d %s %s: ", mutate_name((enum sim_mutation)m),
-                               base_name(sites[i]->file), sites[i]->line, sites[i]->function, sites[i]->what);
-                        if (runs)
-                                printf("caught by schedule %" PRIu64 ": %s\n", runs, message);
-                        else
-                                printf("not noticed in %" PRIu64 "\n", schedules);
-                        fflush(stdout);
+                        tell_mutant(sites[i], (enum sim_mutation)m);
+                        tried[m]++;
+                        caught[m] += try_mutant(sites[i], (enum sim_mutation)m, schedules);
                 }
-        }
-        printf("%u mutants, %u caught\n", tried, caught);
+        for (int m = SIM_WEAKER; m <= SIM_BLIND; m++)
+                printf("%s: %u tried, %u caught\n", mutate_name((enum sim_mutation)m), tried[m], caught[m]);
         return 0;
 }
 

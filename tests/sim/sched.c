@@ -204,6 +204,8 @@ void sim_point_slow(void)
         if (sched.alone || sim.current == &sched.driver) {
                 account();
                 sim.quantum = sched.given = 1000;
+                if (sched.alone && sched.steps > sched.step_limit)
+                        sim_fail("the run does not end: %llu steps", (unsigned long long)sched.steps);
                 return;
         }
         account();
