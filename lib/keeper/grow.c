@@ -74,6 +74,7 @@ static bool is_in_want(struct lido_pool *pool, uint32_t room, uint64_t now, stru
 {
         uint32_t people = waitq_length(pool);
 
+        ret_want->is_try = false;
         ret_want->since_ns = waitq_oldest_ns(pool);
         if (people == 0 && load_relaxed(&pool->tried)) {
                 if (slots_any_free(&pool->slots))
@@ -81,11 +82,14 @@ static bool is_in_want(struct lido_pool *pool, uint32_t room, uint64_t now, stru
                 else
                         people = 1;
                 ret_want->since_ns = now;
+                ret_want->is_try = people > 0;
         }
         people = below(load_relaxed(&pool->opening), people);
         ret_want->count = people < room ? people : room;
-        if (people == 0)
+        if (people == 0) {
                 ret_want->since_ns = BUDGET_NO_WAITER;
+                ret_want->is_try = false;
+        }
         return wanted(pool) > 0;
 }
 
@@ -138,6 +142,7 @@ uint64_t grow(struct keeper *keeper, struct lido_pool *pool, uint64_t now)
                 due_ns = open_more(keeper, pool, now, &is_in_line);
         if (!is_in_line)
                 budget_leave(pool);
+        budget_reconsider(pool);
         return due_ns;
 }
 

@@ -87,12 +87,20 @@ static void leave(struct lido_budget *budget, struct lido_pool *pool) REQUIRES(b
         pool->budgeted.wants = 0;
 }
 
+/* A pool that comes again keeps its place, even where nobody has an age: if it went behind its equals each time, they would call
+ * each other for ever. */
 static void stand(struct lido_budget *budget, struct lido_pool *pool, const struct budget_want *want)
         REQUIRES(budget->lock)
 {
-        leave(budget, pool);
-        heap_set(&budget->line, &pool->budgeted.place, want->since_ns);
-        pool->budgeted.wants = want->since_ns < BUDGET_NO_WAITER ? want->count : 0;
+        struct heap_node *place = &pool->budgeted.place;
+        uint64_t since_ns = want->since_ns;
+
+        if (place->is_in && want->is_try)
+                since_ns = clock_min(since_ns, place->due_ns);
+        if (!place->is_in || place->due_ns != since_ns)
+                heap_set(&budget->line, place, since_ns);
+        budget->wanted -= pool->budgeted.wants;
+        pool->budgeted.wants = since_ns < BUDGET_NO_WAITER ? want->count : 0;
         budget->wanted += pool->budgeted.wants;
 }
 
@@ -330,6 +338,12 @@ bool budget_evict(struct lido_pool *pool, struct lido_slot *slot, uint64_t word)
         return is_going;
 }
 
+void budget_reconsider(struct lido_pool *pool)
+{
+        if ((load_seq_cst(&pool->gate) & (GATE_COVETED | GATE_COUNT)) == GATE_COVETED && slots_any_free(&pool->slots))
+                pool_notice_idle(pool, GATE_COVETED);
+}
+
 void budget_look(struct lido_pool *pool, uint64_t now)
 {
         struct lido_budget *budget = load_acquire(&pool->budget);
@@ -399,7 +413,7 @@ bool budget_take(struct lido_pool *pool, const struct budget_want *want, uint64_
         stand(budget, pool, want);
         if (budget->used < budget->total)
                 pass_over(budget, now);
-        is_taken = budget->used < budget->total && heap_first(&budget->line) == &pool->budgeted.place;
+        is_taken = budget->used < budget->total && heap_first(&budget->line)->due_ns >= pool->budgeted.place.due_ns;
         if (is_taken) {
                 budget->used++;
                 leave(budget, pool);

@@ -25,6 +25,9 @@
  *     found, but the releaser searches itself when it has the lock.
  *   - A pool with waiters hands its objects from borrower to borrower, and none ever falls idle. So while it is coveted, what comes
  *     back is first offered to the budget (budget_claims), which takes it for a line whose head has waited longer.
+ *   - A search passes by a pool with an idle object that is on its way to a waiter, and the waiter leaves without it. Nothing falls
+ *     idle after that; so a pool is tended when a waiter has left it, and what is idle then is noticed (budget_reconsider).
+ *   - Two pools of the same age, or without any, come to the line, and each finds the other first: of equals, whoever comes takes.
  *   - A late looker clears the mark of a pool that has got a new life, and ranks it: it is a member of that budget, or of none.
  *     Hence budgets keep their type for ever, and pool->budget is compared again under the lock.
  *   - A pool ends while it is about to be called: its memory keeps its type, and calling a pool in vain is harmless.
@@ -58,6 +61,7 @@ struct budget_member {
 struct budget_want {
         uint32_t count;
         uint64_t since_ns;
+        bool is_try; /* for somebody who did not wait: as old as the first time it was asked for */
 };
 
 /* A new pool draws on this budget (or NULL). Before anybody else knows the pool. */
@@ -89,6 +93,9 @@ void budget_notice_idle(struct lido_pool *pool);
 /* Close an idle slot of the pool, unless that would leave it with fewer than min. Serialized with what the budget takes away.
  * Keeper's thread. */
 bool budget_evict(struct lido_pool *pool, struct lido_slot *slot, uint64_t word);
+
+/* The pool is tended, perhaps because a waiter has left: what he was looking at may be to spare now. Keeper's thread. */
+void budget_reconsider(struct lido_pool *pool);
 
 /* The keeper passes over the pool: note whether it was used. */
 void budget_look(struct lido_pool *pool, uint64_t now);

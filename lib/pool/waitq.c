@@ -423,6 +423,8 @@ int waitq_cancel(struct lido_pool *pool, struct pool_waiter *w)
                 w->waiter.notify(&w->waiter);
         if (must_serve)
                 waitq_serve(pool);
+        if (is_settled && load_relaxed(&pool->budget))
+                pool_call_keeper(pool); /* as in waitq_leave */
         return rc;
 }
 

@@ -483,6 +483,106 @@ START_TEST(a_pool_whose_loop_stands_still_is_passed_over)
 }
 END_TEST
 
+START_TEST(pools_that_want_no_more_than_their_min_are_served_too)
+{
+        struct toys toys[4];
+        struct lido_pool *pool[4];
+
+        /* given several of the same age, or rather of none, in line */
+        budget_of(1);
+        for (int i = 0; i < 4; i++)
+                pool[i] = pool_with(&toys[i], 2, 1);
+        until(in_line() == 3);
+        /* when there is enough for all */
+        ck_assert_int_eq(lido_budget_resize(budget, 4), LIDO_OK);
+        for (int i = 0; i < 4; i++)
+                until(idle(pool[i]) == 1);
+        ck_assert_uint_eq(in_line(), 0);
+        for (int i = 0; i < 4; i++)
+                lido_pool_free(pool[i]);
+}
+END_TEST
+
+START_TEST(those_who_tried_in_vain_do_not_call_each_other_for_ever)
+{
+        struct toys toys[4];
+        struct lido_pool *pool[4];
+        lido_lease lease, none;
+
+        budget_of(1);
+        for (int i = 0; i < 4; i++)
+                pool[i] = pool_with(&toys[i], 2, 0);
+        lease = must_acquire(pool[0]);
+        for (int i = 1; i < 4; i++) {
+                ck_assert_int_eq(lido_try_acquire(pool[i], &none), LIDO_EEXHAUSTED);
+                until(in_line() == (uint32_t)i);
+        }
+        ck_assert_int_eq(lido_budget_resize(budget, 4), LIDO_OK);
+        for (int i = 1; i < 4; i++)
+                until(idle(pool[i]) == 1);
+        lido_release(lease);
+        for (int i = 0; i < 4; i++)
+                lido_pool_free(pool[i]);
+}
+END_TEST
+
+struct tagged {
+        struct lido_pool *pool;
+        int rc;
+};
+
+static void *wait_for_quota(void *argument)
+{
+        struct lido_acquire_options options = LIDO_ACQUIRE_OPTIONS_INIT;
+        struct tagged *tagged = argument;
+        lido_lease lease;
+
+        options.tag = "tag";
+        options.timeout_ms = 100;
+        tagged->rc = lido_acquire_with(tagged->pool, &options, &lease);
+        return NULL;
+}
+
+START_TEST(what_a_waiter_leaves_behind_is_found)
+{
+        struct lido_acquire_options options = LIDO_ACQUIRE_OPTIONS_INIT;
+        struct lido_pool_options never_rest = LIDO_POOL_OPTIONS_INIT;
+        struct toys a, b;
+        struct lido_factory factory = toys_factory(&a);
+        struct lido_pool *rich;
+        struct tagged tagged;
+        struct waiting w;
+        pthread_t thread;
+        lido_lease one, two;
+
+        /* given an idle object before the eyes of one who may not take it, his quota being used up */
+        budget_of(2);
+        never_rest.max = 2;
+        never_rest.budget = budget;
+        never_rest.rest_after_ms = LIDO_NEVER;
+        ck_assert_int_eq(lido_pool_open(&rich, service, &factory, &never_rest), LIDO_OK);
+        ck_assert_int_eq(lido_pool_set_quota(rich, "tag", 1), LIDO_OK);
+        options.tag = "tag";
+        ck_assert_int_eq(lido_acquire_with(rich, &options, &one), LIDO_OK);
+        two = must_acquire(rich);
+        tagged.pool = rich;
+        pthread_create(&thread, NULL, wait_for_quota, &tagged);
+        until(waiting(rich) == 1);
+        lido_release(two);
+        /* when somebody else needs the permit, and the first one gives up */
+        struct lido_pool *poor = pool_with(&b, 1, 0);
+        begin_to_wait(&w, poor);
+        pthread_join(thread, NULL);
+        ck_assert_int_eq(tagged.rc, LIDO_ETIMEDOUT);
+        must_be_served(&w);
+
+        lido_release(one);
+        lido_release(w.lease);
+        lido_pool_free(rich);
+        lido_pool_free(poor);
+}
+END_TEST
+
 /* ---- no permit is lost ------------------------------------------------------------------------------------- */
 
 START_TEST(a_failed_open_gives_its_permit_back)
@@ -668,6 +768,9 @@ int main(void)
                                       a_pool_keeps_what_comes_back_for_its_own_waiter_if_he_came_first,
                                       one_who_has_given_up_leaves_the_line_to_the_next,
                                       a_pool_whose_loop_stands_still_is_passed_over,
+                                      pools_that_want_no_more_than_their_min_are_served_too,
+                                      those_who_tried_in_vain_do_not_call_each_other_for_ever,
+                                      what_a_waiter_leaves_behind_is_found,
                                       a_failed_open_gives_its_permit_back,
                                       detach_discard_and_close_give_permits_back,
                                       a_lease_that_outlives_pool_service_and_budget_gives_its_permit_back,
