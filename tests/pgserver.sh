@@ -94,11 +94,8 @@ ended_by()
     local pid
 
     rm -f "$scratch/up"
-    # A background child ignores SIGINT; a terminal's foreground child does not.
-    (
-        trap - INT
-        exec setsid "$server" run -- bash -c 'touch "$TMPDIR/up"; exec sleep 300'
-    ) &
+    # A background child ignores SIGINT, as may this whole test; a terminal's foreground child does not.
+    env --default-signal=INT,TERM,HUP setsid "$server" run -- bash -c 'touch "$TMPDIR/up"; exec sleep 300' &
     pid=$!
     while [ ! -e "$scratch/up" ]; do
         kill -0 "$pid" 2>/dev/null || return 1

@@ -18,7 +18,12 @@ out=$scratch/server.out
 
 "$server" 0 >"$out" &
 pid=$!
-trap 'kill "$pid" 2>/dev/null || :' EXIT
+end_server()
+{
+    kill "$pid" 2>/dev/null || :
+    drop_scratch
+}
+at_exit end_server
 
 port=
 until [ -n "$port" ]; do
@@ -31,7 +36,7 @@ kill -USR1 "$pid"
 check 'and again, once it is warm' "$load" "$port" 8 3000
 kill -TERM "$pid"
 check 'the server ends clean' wait "$pid"
-trap - EXIT
+at_exit drop_scratch
 cat "$out"
 
 # Nothing per request. A new connection may cost libuv something once; 8 came since half-time.
