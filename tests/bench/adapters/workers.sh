@@ -8,6 +8,8 @@
 # BEST    1: the least of each figure in place of the median, on a machine that others disturb
 # Prints the median of each figure, and in brackets lido's figure over it: below 1 lido is better, all figures being costs. Engines: LIDO (always), COND, UV, PROTO, GLIB, APR,
 # THPOOL, ASIO, TBB as far as their packages are installed.
+# shellcheck disable=SC2046 # what pkg-config prints is words
+# shellcheck disable=SC2046 # what pkg-config prints is words
 set -eu
 root=$(cd "$(dirname "$0")/../../.." && pwd)
 bench=${BENCH:?the folder of the worker benches}
