@@ -148,7 +148,8 @@ struct lido_factory {
         void (*watch)(lido_handle handle, void *object, struct uv_loop_s *loop, void *context);
 
         /* End what watch began; it comes before close and after a detach. What belongs to the loop may go on
-         * for a turn, but must not touch the object any more. Loop thread, always. */
+         * for a turn, but must not touch the object any more. After a detach the object may be gone already: a
+         * factory that watches keeps what it needs here apart from what it lends. Loop thread, always. */
         void (*unwatch)(void *object, void *context);
 
         /* The pool has come to its end and calls no hook any more: the context may be freed. Loop thread, or
