@@ -137,7 +137,7 @@ static void end_it(void *context, unsigned number)
         if (rc == LIDO_OK && number % 3 == 2)
                 fake_drop(object);
         atomic_fetch_add(rc == LIDO_OK ? &duel->won : &duel->lost, 1);
-        ck_assert(rc == LIDO_OK || rc == LIDO_EDOUBLE || rc == LIDO_ESTALE);
+        must(rc == LIDO_OK || rc == LIDO_EDOUBLE || rc == LIDO_ESTALE);
 }
 
 static void fake_balance(struct fixture *f)
@@ -200,8 +200,8 @@ static void dig(void *context, unsigned number)
         while (!atomic_load(&graveyard->is_over)) {
                 lido_lease lease = graveyard->lease[number];
 
-                ck_assert_int_ne(lido_release(lease), LIDO_OK);
-                ck_assert_ptr_null(lido_object(lease));
+                must(lido_release(lease) != LIDO_OK);
+                must(!lido_object(lease));
         }
 }
 

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "support/crew.h"
+#include "support/patience.h"
 #include "support/suite.h"
 
 static struct lido_pool *const nobody = (struct lido_pool *)(void *)&nobody; /* an address is all that slots want of it */
@@ -34,7 +35,7 @@ static void fall_idle(struct lido_slot *slot, uint64_t generation)
 {
         uint64_t seen = word_make(generation, SLOT_LEASED);
 
-        ck_assert(slot_move(slot, &seen, word_next(seen, SLOT_IDLE)));
+        must(slot_move(slot, &seen, word_next(seen, SLOT_IDLE)));
 }
 
 static void fill_with_idle(struct slots *slots, uint32_t count)

@@ -29,7 +29,7 @@ struct desk *desk_new(void)
         struct desk *desk = calloc(1, sizeof *desk);
         struct fixture *prepared = fixture_new();
 
-        ck_assert_ptr_nonnull(desk);
+        must(desk);
         desk->f.options = prepared->options;
         desk->f.options.event_context = &desk->f;
         pthread_mutex_init(&desk->f.heard.lock, NULL);
@@ -45,10 +45,10 @@ void desk_open(struct desk *desk)
 {
         struct lido_pool_options options;
 
-        ck_assert_int_eq(options_take(&options, &desk->f.options, NULL), LIDO_OK);
+        must(options_take(&options, &desk->f.options, NULL) == LIDO_OK);
         keeper_init(&desk->keeper, wake, begin_blocking);
         desk->pool = desk->f.pool = pool_new(&desk->f.fake.factory, &options, &desk->keeper.host);
-        ck_assert_ptr_nonnull(desk->pool);
+        must(desk->pool);
         keeper_add(&desk->keeper, desk->pool);
         desk_turn(desk);
 }
@@ -89,9 +89,9 @@ void desk_end(struct desk *desk)
                 desk->pool = NULL;
                 desk_turn(desk);
         }
-        ck_assert_uint_eq(atomic_load(&desk->f.fake.ends), 1);
-        ck_assert(list_is_empty(&desk->keeper.pools));
-        ck_assert_ptr_null(heap_first(&desk->keeper.due));
+        must(atomic_load(&desk->f.fake.ends) == 1);
+        must(list_is_empty(&desk->keeper.pools));
+        must(!heap_first(&desk->keeper.due));
         fake_fini(&desk->f.fake);
         mutex_fini(&desk->keeper.lock);
         pthread_mutex_destroy(&desk->f.heard.lock);
@@ -103,7 +103,7 @@ lido_lease desk_acquire(struct desk *desk)
 {
         lido_lease lease = { NULL, 0 };
 
-        ck_assert_int_eq(lido_try_acquire(desk->pool, &lease), LIDO_OK);
+        must(lido_try_acquire(desk->pool, &lease) == LIDO_OK);
         return lease;
 }
 
@@ -111,16 +111,16 @@ void desk_warm_up(struct desk *desk, uint32_t count)
 {
         struct waiting w[128] = { { .calls = 0 } };
 
-        ck_assert_uint_le(count, 128);
+        must(count <= 128);
         for (uint32_t i = 0; i < count; i++)
-                ck_assert_int_eq(desk_wait(desk, &w[i], LIDO_NEVER), LIDO_OK);
+                must(desk_wait(desk, &w[i], LIDO_NEVER) == LIDO_OK);
         desk_turn(desk);
         for (uint32_t i = 0; i < count; i++) {
-                ck_assert_int_eq(w[i].status, LIDO_OK);
+                must(w[i].status == LIDO_OK);
                 must_release(w[i].lease);
         }
         desk_turn(desk);
-        ck_assert_uint_eq(stats_of(desk->pool).idle, count);
+        must(stats_of(desk->pool).idle == count);
 }
 
 static void note(struct lido_request *request, int status, lido_lease lease)

@@ -18,7 +18,7 @@ static struct fake_object *object_new(struct fake *fake)
 {
         struct fake_object *object = calloc(1, sizeof *object);
 
-        ck_assert_ptr_nonnull(object);
+        must(object);
         object->fake = fake;
         object->serial = atomic_fetch_add(&fake->opened, 1) + 1;
         raise_most(&fake->most_alive, atomic_fetch_add(&fake->alive, 1) + 1);
@@ -109,12 +109,12 @@ static void keep(struct fake *fake, const struct fake_op *job, struct fake_op **
 {
         struct fake_op *copy = malloc(sizeof *copy);
 
-        ck_assert_ptr_nonnull(copy);
+        must(copy);
         *copy = *job;
         copy->next = NULL;
         pthread_mutex_lock(&fake->lock);
         if (list == &fake->posted && !fake->has_thread) {
-                ck_assert_int_eq(pthread_create(&fake->thread, NULL, answer_posted, fake), 0);
+                must(pthread_create(&fake->thread, NULL, answer_posted, fake) == 0);
                 fake->has_thread = true;
         }
         append(list, copy);
@@ -330,10 +330,10 @@ void fake_add_hooks(struct fake *fake, unsigned hooks)
 
 void fake_check(struct fake *fake)
 {
-        ck_assert_uint_eq(atomic_load(&fake->overlaps), 0);
-        ck_assert_uint_eq(atomic_load(&fake->intrusions), 0);
-        ck_assert_uint_eq(atomic_load(&fake->ended_in_use), 0);
-        ck_assert_uint_eq(atomic_load(&fake->ended_watched), 0);
+        must(atomic_load(&fake->overlaps) == 0);
+        must(atomic_load(&fake->intrusions) == 0);
+        must(atomic_load(&fake->ended_in_use) == 0);
+        must(atomic_load(&fake->ended_watched) == 0);
 }
 
 void fake_fini(struct fake *fake)
@@ -345,10 +345,10 @@ void fake_fini(struct fake *fake)
         if (fake->has_thread)
                 pthread_join(fake->thread, NULL);
         for (int hook = 0; hook < FAKE_HOOKS; hook++) {
-                ck_assert_uint_eq(atomic_load(&fake->at_work[hook]), 0);
+                must(atomic_load(&fake->at_work[hook]) == 0);
                 gate_fini(&fake->gate[hook]);
         }
-        ck_assert_uint_eq(atomic_load(&fake->alive), 0);
+        must(atomic_load(&fake->alive) == 0);
         fake_check(fake);
         pthread_cond_destroy(&fake->changed);
         pthread_mutex_destroy(&fake->lock);

@@ -11,6 +11,14 @@
 
 #define PATIENCE_MS 60000
 
+/* As ck_assert, for places that threads pass often: Check's own notes down every place that is passed, under a lock of its own,
+ * which would take the threads apart, and stay locked in a forked child. */
+#define must(condition)                                                                                        \
+        do {                                                                                                   \
+                if (!(condition))                                                                              \
+                        ck_abort_msg("not so: %s", #condition);                                                \
+        } while (0)
+
 /* The real time, whatever support/clock.h makes the library believe. */
 uint64_t real_now_ns(void);
 

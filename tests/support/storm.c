@@ -134,7 +134,8 @@ static lido_lease pick(struct sailor *s)
 
 static void check_end(int rc)
 {
-        ck_assert_msg(rc == LIDO_OK || rc == LIDO_EREVOKED, "ending a lease: %s", lido_err_name(rc));
+        if (rc != LIDO_OK && rc != LIDO_EREVOKED)
+                ck_abort_msg("ending a lease: %s", lido_err_name(rc));
 }
 
 static void give_back(struct sailor *s)
@@ -187,8 +188,9 @@ static void misuse(struct sailor *s)
                 rc = lido_detach(s->old, &object);
         }
         s->tally.misused++;
-        ck_assert_msg(rc == LIDO_EDOUBLE || rc == LIDO_ESTALE, "a lease that has ended: %s", lido_err_name(rc));
-        ck_assert_ptr_null(lido_object(s->old));
+        if (rc != LIDO_EDOUBLE && rc != LIDO_ESTALE)
+                ck_abort_msg("a lease that has ended: %s", lido_err_name(rc));
+        must(!lido_object(s->old));
 }
 
 /* ---- acquire ----------------------------------------------------------------------------------------------- */
@@ -203,7 +205,7 @@ static void judge(struct sailor *s, int rc, lido_lease lease)
                 s->tally.timed_out++;
                 break;
         case LIDO_ECLOSED:
-                ck_assert(atomic_load(&s->storm->is_closed));
+                must(atomic_load(&s->storm->is_closed));
                 break;
         case LIDO_EEXHAUSTED:
         case LIDO_EPERMANENT:
@@ -215,7 +217,7 @@ static void judge(struct sailor *s, int rc, lido_lease lease)
         case LIDO_EQUOTA:
                 break;
         case LIDO_EFACTORY:
-                ck_assert(s->storm->f->options.open_inline);
+                must(s->storm->f->options.open_inline);
                 break;
         default:
                 ck_abort_msg("acquire: %s", lido_err_name(rc));
@@ -227,7 +229,7 @@ static void try(struct sailor *s)
         lido_lease lease;
         int rc = lido_try_acquire(s->storm->f->pool, &lease);
 
-        ck_assert_int_ne(rc, LIDO_ETIMEDOUT);
+        must(rc != LIDO_ETIMEDOUT);
         judge(s, rc, lease);
 }
 
@@ -239,7 +241,7 @@ static void acquire_soon(struct sailor *s)
         int rc = lido_acquire(s->storm->f->pool, timeout_ms, &lease);
 
         if (rc == LIDO_ETIMEDOUT)
-                ck_assert_uint_ge(real_now_ns(), began + (uint64_t)timeout_ms * NS_PER_MS);
+                must(real_now_ns() >= began + (uint64_t)timeout_ms * NS_PER_MS);
         judge(s, rc, lease);
 }
 
@@ -349,7 +351,7 @@ static void on_notice(struct lido_request *request, int status, lido_lease lease
         struct storm *storm = notice->storm;
         bool discards = notice->discards;
 
-        ck_assert_uint_eq(atomic_fetch_add(&notice->calls, 1), 0);
+        must(atomic_fetch_add(&notice->calls, 1) == 0);
         count_outcome(storm, status);
         if (status == LIDO_OK) {
                 use(lease);
@@ -393,10 +395,10 @@ static void look(struct sailor *s)
         struct lido_stats stats = stats_of(pool);
         char text[2000];
 
-        ck_assert_uint_le(stats.opening, stats.live);
+        must(stats.opening <= stats.live);
         lido_pool_blame(pool, &blame);
-        ck_assert_uint_gt(lido_blame_text(&blame, text, sizeof text), 0);
-        ck_assert_uint_le(blame.holders, LIDO_BLAME_HOLDERS);
+        must(lido_blame_text(&blame, text, sizeof text) > 0);
+        must(blame.holders <= LIDO_BLAME_HOLDERS);
         lido_estimated_wait_ns(pool);
         slots_check(pool, false);
 }
@@ -559,7 +561,7 @@ static void step(struct sailor *s)
 static void close_pool(struct storm *storm, int64_t timeout_ms)
 {
         atomic_store(&storm->is_closed, 1);
-        ck_assert_int_eq(lido_pool_close(storm->f->pool, timeout_ms), LIDO_OK);
+        must(lido_pool_close(storm->f->pool, timeout_ms) == LIDO_OK);
 }
 
 static void sail(void *context, unsigned number)
@@ -586,7 +588,7 @@ static void on_acquired(struct lido_request *request, int status, lido_lease lea
         struct notice *notice = (struct notice *)(void *)request;
         struct storm *storm = notice->storm;
 
-        ck_assert_uint_eq(atomic_fetch_sub(&notice->calls, 1), 1);
+        must(atomic_fetch_sub(&notice->calls, 1) == 1);
         storm->pending--;
         if (status == LIDO_ECANCELED)
                 storm->skipper.tally.canceled++;
@@ -644,8 +646,8 @@ static void *run_loop(void *argument)
 {
         struct storm *storm = argument;
 
-        ck_assert_int_eq(uv_loop_init(&storm->uv), 0);
-        ck_assert_int_eq(lido_loop_open(&storm->loop, &storm->uv), LIDO_OK);
+        must(uv_loop_init(&storm->uv) == 0);
+        must(lido_loop_open(&storm->loop, &storm->uv) == LIDO_OK);
         for (unsigned i = 0; i < REQUESTS; i++) {
                 memset(&storm->requests[i], 0, sizeof storm->requests[i]);
                 storm->requests[i].storm = storm;
@@ -655,9 +657,9 @@ static void *run_loop(void *argument)
         storm->idle.data = storm;
         uv_idle_start(&storm->idle, on_idle);
         uv_run(&storm->uv, UV_RUN_DEFAULT);
-        ck_assert_int_eq(uv_loop_close(&storm->uv), 0);
-        ck_assert(storm->is_loop_closed);
-        ck_assert_uint_eq(storm->pending, 0);
+        must(uv_loop_close(&storm->uv) == 0);
+        must(storm->is_loop_closed);
+        must(storm->pending == 0);
         while (storm->skipper.holds > 0) /* callbacks after the loop began to close may have brought some */
                 give_back(&storm->skipper);
         return NULL;
@@ -745,14 +747,14 @@ static void compare(struct storm *storm)
         sum.acquired += atomic_load(&storm->noticed_ok);
         sum.timed_out += atomic_load(&storm->noticed_timed_out);
         sum.canceled += atomic_load(&storm->noticed_canceled);
-        ck_assert_uint_eq(stats.acquired, sum.acquired);
-        ck_assert_uint_eq(stats.timed_out, sum.timed_out);
-        ck_assert_uint_eq(stats.canceled, sum.canceled);
+        must(stats.acquired == sum.acquired);
+        must(stats.timed_out == sum.timed_out);
+        must(stats.canceled == sum.canceled);
         if (atomic_load(&storm->is_closed)) /* a pool that has ended counts no more */
                 ck_assert_uint_le(stats.misused, sum.misused + atomic_load(&fake->refused_answers));
         else /* a second answer may be on its way back */
                 ck_eventually(stats_of(storm->f->pool).misused == sum.misused + atomic_load(&fake->refused_answers));
-        ck_assert_uint_eq(stats.waiting, 0);
+        must(stats.waiting == 0);
         fake_check(fake);
         if (!storm->adopts)
                 ck_assert_uint_le(atomic_load(&fake->most_alive), storm->most_max + storm->f->options.reserve);
@@ -820,7 +822,7 @@ static void run_round(struct storm *storm)
         storm->is_loop_closed = false;
         fixture_open(storm->f);
 
-        ck_assert_int_eq(pthread_create(&loop_thread, NULL, run_loop, storm), 0);
+        must(pthread_create(&loop_thread, NULL, run_loop, storm) == 0);
         crew_start(&crew, storm->plan.threads, sail, storm);
         crew_join(&crew);
         pthread_join(loop_thread, NULL);
@@ -842,7 +844,7 @@ void storm_run(struct storm_plan plan)
         struct storm *storm = calloc(1, sizeof *storm);
         uint64_t left;
 
-        ck_assert_ptr_nonnull(storm);
+        must(storm);
         if (plan.seed == 0)
                 plan.seed = from_environment("LIDO_STORM_SEED", random_seed());
         if (plan.steps == 0)
