@@ -6,7 +6,7 @@ static bool is_current(lido_lease lease)
 {
         uint64_t word;
 
-        if (!region_has(lease.slot))
+        if (!region_has(lease.slot) || !lease_is_whole(lease))
                 return false;
         word = load_acquire(&lease.slot->word);
         return (word & ~MARKS) == word_make(lease.generation, SLOT_LEASED) && !(word & MARK_REVOKED);

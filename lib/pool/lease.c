@@ -509,7 +509,7 @@ static int take_back(lido_lease lease, const char *site, uint64_t *ret_marks)
         uint64_t seen = load_acquire(&lease.slot->word);
 
         for (;;) {
-                if ((seen & ~MARKS) != word_make(lease.generation, SLOT_LEASED))
+                if (!lease_is_whole(lease) || (seen & ~MARKS) != word_make(lease.generation, SLOT_LEASED))
                         return misuse(lease, site);
                 if (seen & MARK_INTERRUPTING) { /* the hook is at work on the object, and does not block */
                         thread_yield();
@@ -649,7 +649,7 @@ HOT int lido_release_at(lido_lease lease, const char *site)
         if (!region_has(lease.slot))
                 return LIDO_EINVAL;
         pool = load_relaxed(&lease.slot->pool); /* one that is gone is still a pool to look at: pool.h */
-        if (load_relaxed(&pool->gate) & GATE_RELEASE_SLOW)
+        if (!lease_is_whole(lease) || (load_relaxed(&pool->gate) & GATE_RELEASE_SLOW))
                 return release_slow(lease, site);
         if (!slot_move(lease.slot, &seen, word_next(seen, SLOT_IDLE)))
                 return release_slow(lease, site);

@@ -16,6 +16,12 @@ struct want {
         bool is_many;     /* one of several that are acquired at once: to hold some of them is no mistake */
 };
 
+/* A lease carries a generation and nothing else; with other bits it could name a slot in another state than LEASED. */
+static inline bool lease_is_whole(lido_lease lease)
+{
+        return lease.generation == word_generation(lease.generation);
+}
+
 /* Make a lease of a slot that the caller has claimed, having taken the quota: peek if it must be, write down who has it.
  * Returns: false, with the quota put back, when the object turned out to be dead or doubtful, and has been sent away. Borrower's thread. */
 bool lease_begin(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation, enum origin origin,
