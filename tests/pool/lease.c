@@ -256,11 +256,11 @@ END_TEST
 
 /* ---- deadlines --------------------------------------------------------------------------------------------- */
 
-START_TEST(a_timeout_comes_at_its_deadline_and_never_before)
+/* 28 time-outs, none of them early. Returns: how many were late. */
+static unsigned time_outs_that_were_late(struct fixture *f)
 {
         static const int64_t timeouts[] = { 1, 2, 5, 9, 11, 20, 50 };
-        struct fixture *f = pool_of(1);
-        lido_lease lease = lent_to_another(f), none = { NULL, 0 };
+        lido_lease none = { NULL, 0 };
         unsigned late = 0;
 
         for (unsigned i = 0; i < 28; i++) {
@@ -271,10 +271,22 @@ START_TEST(a_timeout_comes_at_its_deadline_and_never_before)
                 ck_assert_uint_ge(took, timeout_ns);
                 late += took > timeout_ns + LATE_NS;
         }
-
         ck_assert_ptr_null(none.slot); /* written on success only */
-        ck_assert_uint_le(late, 4);    /* the machine may be busy with others, but not always */
-        ck_assert_uint_eq(stats_of(f->pool).timed_out, 28);
+        return late;
+}
+
+START_TEST(a_timeout_comes_at_its_deadline_and_never_before)
+{
+        struct fixture *f = pool_of(1);
+        lido_lease lease = lent_to_another(f);
+        unsigned rounds = 1;
+
+        /* A thread that is due runs when the kernel lets it: where others keep the cores, another round is tried. A deadline
+         * that is missed by our doing is missed in each. */
+        while (time_outs_that_were_late(f) > 4)
+                ck_assert_uint_lt(rounds++, 20);
+
+        ck_assert_uint_eq(stats_of(f->pool).timed_out, 28 * rounds);
         must_release(lease);
         fixture_end(f);
 }
