@@ -256,12 +256,11 @@ void pool_enter(struct lido_pool *pool)
         add_seq_cst(&pool->guests, 1);
 }
 
-/* After the count has gone down the pool may be gone, and only what a late looker may look at is looked at. */
+/* After the count has gone down the pool may be gone, and only what a late looker may look at is looked at. The gate is read
+ * after it: pairs with begin_to_end, which the guest may just have made give up. */
 void pool_leave(struct lido_pool *pool)
 {
-        uint64_t gate = load_seq_cst(&pool->gate);
-
-        if (sub_seq_cst(&pool->guests, 1) > 1 || !(gate & (GATE_CLOSED | GATE_ORPHANED)))
+        if (sub_seq_cst(&pool->guests, 1) > 1 || !(load_seq_cst(&pool->gate) & (GATE_CLOSED | GATE_ORPHANED)))
                 return;
         if (load_relaxed(&pool->host))
                 pool_call_keeper(pool);

@@ -15,7 +15,7 @@ struct thing {
 
 START_TEST(a_new_thing_is_zero_and_aligned)
 {
-        struct shelf shelf = SHELF_INIT(struct thing, link);
+        static struct shelf shelf = SHELF_INIT(struct thing, link);
         struct thing none = { .number = 0 };
         int is_new = 0;
 
@@ -30,7 +30,7 @@ END_TEST
 
 START_TEST(what_was_given_back_comes_again_as_it_was_left)
 {
-        struct shelf shelf = SHELF_INIT(struct thing, link);
+        static struct shelf shelf = SHELF_INIT(struct thing, link);
         int is_new;
         struct thing *thing = shelf_take(&shelf, &is_new), *again;
 
@@ -49,7 +49,7 @@ END_TEST
 
 START_TEST(it_grows_to_the_most_in_use_at_once_and_no_further)
 {
-        struct shelf shelf = SHELF_INIT(struct thing, link);
+        static struct shelf shelf = SHELF_INIT(struct thing, link);
         struct thing *things[3];
         int is_new, fresh = 0;
 
@@ -82,7 +82,7 @@ static void take_and_give(void *context, unsigned number)
 
 START_TEST(nobody_has_a_thing_twice)
 {
-        struct shelf shelf = SHELF_INIT(struct thing, link);
+        static struct shelf shelf = SHELF_INIT(struct thing, link);
 
         crew_run(4, take_and_give, &shelf);
 

@@ -101,7 +101,8 @@ END_TEST
 
 /* ---- strays ---------------------------------------------------------------------------------------------- */
 
-static lido_lease target;               /* written before its number is raised, read after */
+static pthread_mutex_t target_lock = PTHREAD_MUTEX_INITIALIZER;
+static lido_lease target;               /* guarded by target_lock; the canceller may be behind, and take a newer one */
 static _Atomic uint32_t target_number;  /* atomic; slept on by the canceller */
 static unsigned accepted;
 
@@ -115,7 +116,10 @@ static void *cancel_whatever_comes(void *wanted)
                 while ((now = atomic_load(&target_number)) == seen)
                         park_wait(&target_number, seen, CLOCK_NEVER);
                 seen = now;
-                accepted += lido_pg_cancel(target, seen % 2 ? 0 : 20000) != LIDO_ESTALE;
+                pthread_mutex_lock(&target_lock);
+                lido_lease lease = target;
+                pthread_mutex_unlock(&target_lock);
+                accepted += lido_pg_cancel(lease, seen % 2 ? 0 : 20000) != LIDO_ESTALE;
         }
         return NULL;
 }
@@ -129,7 +133,9 @@ START_TEST(a_late_cancel_never_reaches_the_next_borrower)
         ck_assert_int_eq(pthread_create(&thread, NULL, cancel_whatever_comes, &pairs), 0);
         for (uint32_t i = 1; i <= pairs; i++) {
                 /* when  */ lido_lease lease = acquire();
+                pthread_mutex_lock(&target_lock);
                 target = lease;
+                pthread_mutex_unlock(&target_lock);
                 atomic_store(&target_number, i);
                 park_wake(&target_number, 1);
                 for (uint32_t turn = 0; turn < i % 4; turn++)

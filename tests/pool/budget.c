@@ -130,7 +130,7 @@ static void must_be_served(struct waiting *w)
 
 START_TEST(two_pools_never_have_more_than_the_total)
 {
-        struct toys a, b;
+        static struct toys a, b;
         lido_lease lease;
 
         budget_of(3);
@@ -167,7 +167,7 @@ END_TEST
 
 START_TEST(a_raised_total_is_used_at_once)
 {
-        struct toys a;
+        static struct toys a;
         struct waiting w;
 
         budget_of(1);
@@ -186,7 +186,7 @@ END_TEST
 
 START_TEST(a_lowered_total_closes_what_is_idle_and_what_comes_back_down_to_min)
 {
-        struct toys a;
+        static struct toys a;
 
         budget_of(4);
         struct lido_pool *pool = pool_with(&a, 4, 1);
@@ -212,7 +212,7 @@ END_TEST
 
 START_TEST(an_idle_object_of_another_pool_is_closed_for_a_waiter)
 {
-        struct toys a, b;
+        static struct toys a, b;
         struct lido_stats stats = LIDO_STATS_INIT;
 
         budget_of(2);
@@ -234,7 +234,7 @@ END_TEST
 
 START_TEST(no_more_is_stolen_than_there_are_waiters)
 {
-        struct toys a, b;
+        static struct toys a, b;
 
         budget_of(8);
         struct lido_pool *rich = pool_with(&a, 8, 0), *poor = pool_with(&b, 8, 0);
@@ -257,7 +257,7 @@ END_TEST
 
 START_TEST(a_pool_is_never_robbed_below_its_min)
 {
-        struct toys a, b;
+        static struct toys a, b;
         lido_lease lease;
 
         budget_of(3);
@@ -277,7 +277,7 @@ END_TEST
 
 START_TEST(the_pool_used_least_recently_is_robbed_first)
 {
-        struct toys toys[3], t;
+        static struct toys toys[3], t;
         struct lido_pool *pool[3];
         const int use[] = { 1, 2, 0 };
 
@@ -310,7 +310,7 @@ END_TEST
 
 START_TEST(an_object_that_falls_idle_later_is_closed_for_one_who_waits_already)
 {
-        struct toys a, b;
+        static struct toys a, b;
         struct waiting w;
 
         budget_of(1);
@@ -332,7 +332,7 @@ END_TEST
 
 START_TEST(a_freed_permit_goes_to_the_pool_that_has_waited_longest)
 {
-        struct toys toys[4];
+        static struct toys toys[4];
         struct lido_pool *pool[4];
         struct waiting w[3];
         const int wait[] = { 2, 0, 1 };
@@ -359,7 +359,7 @@ END_TEST
 
 START_TEST(a_busy_pool_does_not_starve_one_that_has_waited_longer)
 {
-        struct toys a, b;
+        static struct toys a, b;
         struct waiting old, young;
 
         budget_of(1);
@@ -383,7 +383,7 @@ END_TEST
 
 START_TEST(a_pool_keeps_what_comes_back_for_its_own_waiter_if_he_came_first)
 {
-        struct toys a, b;
+        static struct toys a, b;
         struct waiting old, young;
 
         budget_of(1);
@@ -407,7 +407,7 @@ END_TEST
 
 START_TEST(one_who_has_given_up_leaves_the_line_to_the_next)
 {
-        struct toys a, b, c;
+        static struct toys a, b, c;
         struct waiting w;
         lido_lease lease, none;
 
@@ -440,7 +440,7 @@ static void note_detached(int status, void *context)
 
 START_TEST(a_pool_whose_loop_stands_still_is_passed_over)
 {
-        struct toys a, b, c;
+        static struct toys a, b, c;
         struct waiting stuck, next;
         struct lido_service *own = service, *attached;
         uv_loop_t loop;
@@ -485,7 +485,7 @@ END_TEST
 
 START_TEST(pools_that_want_no_more_than_their_min_are_served_too)
 {
-        struct toys toys[4];
+        static struct toys toys[4];
         struct lido_pool *pool[4];
 
         /* given several of the same age, or rather of none, in line */
@@ -505,7 +505,7 @@ END_TEST
 
 START_TEST(those_who_tried_in_vain_do_not_call_each_other_for_ever)
 {
-        struct toys toys[4];
+        static struct toys toys[4];
         struct lido_pool *pool[4];
         lido_lease lease, none;
 
@@ -547,7 +547,7 @@ START_TEST(what_a_waiter_leaves_behind_is_found)
 {
         struct lido_acquire_options options = LIDO_ACQUIRE_OPTIONS_INIT;
         struct lido_pool_options never_rest = LIDO_POOL_OPTIONS_INIT;
-        struct toys a, b;
+        static struct toys a, b;
         struct lido_factory factory = toys_factory(&a);
         struct lido_pool *rich;
         struct tagged tagged;
@@ -587,7 +587,7 @@ END_TEST
 
 START_TEST(a_failed_open_gives_its_permit_back)
 {
-        struct toys a, b;
+        static struct toys a, b;
 
         budget_of(1);
         struct lido_pool *bad = pool_with(&a, 1, 0), *good = pool_with(&b, 1, 0);
@@ -606,7 +606,7 @@ END_TEST
 
 START_TEST(detach_discard_and_close_give_permits_back)
 {
-        struct toys a;
+        static struct toys a;
         void *object;
 
         budget_of(3);
@@ -625,7 +625,7 @@ END_TEST
 
 START_TEST(a_lease_that_outlives_pool_service_and_budget_gives_its_permit_back)
 {
-        struct toys a;
+        static struct toys a;
 
         budget_of(1);
         struct lido_pool *pool = pool_with(&a, 1, 0);
@@ -642,7 +642,7 @@ END_TEST
 
 START_TEST(a_budget_freed_before_its_pools_goes_on_to_count)
 {
-        struct toys a, b;
+        static struct toys a, b;
         lido_lease lease, none;
 
         budget_of(1);
@@ -726,7 +726,7 @@ static void *storm(void *argument)
 
 START_TEST(in_a_storm_no_permit_is_lost_and_nobody_is_forgotten)
 {
-        struct toys toys[STORM_POOLS];
+        static struct toys toys[STORM_POOLS];
         pthread_t thread[STORM_THREADS];
         struct lido_service *own = service, *other;
 

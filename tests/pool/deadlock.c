@@ -34,7 +34,7 @@ START_TEST(threads_that_take_turns_are_never_taken_for_deadlocked)
 {
         struct lido_pool_options options = LIDO_POOL_OPTIONS_INIT;
         struct lido_service *service;
-        struct toys toys;
+        static struct toys toys;
         struct lido_factory factory = toys_factory(&toys);
         pthread_t thread[THREADS];
 
@@ -56,7 +56,7 @@ START_TEST(a_thread_that_waits_for_what_it_holds_alone_is_told)
 {
         struct lido_pool_options options = LIDO_POOL_OPTIONS_INIT;
         struct lido_service *service;
-        struct toys toys;
+        static struct toys toys;
         struct lido_factory factory = toys_factory(&toys);
         lido_lease lease, other;
 
