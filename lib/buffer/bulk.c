@@ -176,7 +176,8 @@ static uint32_t to_rack(struct lido_buffer_cache *cache, struct run *run, void *
                 top[done].buffer = buffers[done];
                 top[done].state = state;
         }
-        rack->top = top + done;
+        if (done > 0)
+                rack->top = top + done;
         cache_leave(cache);
         return done;
 }
