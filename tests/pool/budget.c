@@ -285,8 +285,8 @@ START_TEST(the_pool_used_least_recently_is_robbed_first)
         for (int i = 0; i < 3; i++)
                 pool[i] = pool_with(&toys[i], 1, 0);
         for (int i = 0; i < 3; i++) {
-                lido_lease lease = must_acquire(pool[use[i]]);
                 uint64_t before = load_relaxed(&pool[use[i]]->used_ns);
+                lido_lease lease = must_acquire(pool[use[i]]);
 
                 lido_release(lease);
                 until(load_relaxed(&pool[use[i]]->used_ns) > before); /* a pass has noticed */
