@@ -161,7 +161,7 @@ static void set_up(struct lido_pool *pool, const struct lido_factory *factory,
         pool->last_error_ns = 0;
         pool->close_due_ns = CLOCK_NEVER;
         pool->is_freed = 0;
-        store_seq_cst(&pool->stage, POOL_RUNNING);
+        store_seq_cst(&pool->stage, POOL_ENDED); /* to late lookers, until all else is in place */
         memset(&pool->kept, 0, sizeof pool->kept);
         list_init(&pool->kept.link);
         pool->kept.random.state = random_seed();
@@ -198,6 +198,7 @@ struct lido_pool *pool_new(const struct lido_factory *factory, const struct lido
         }
         store_relaxed(&pool->host, host);
         store_seq_cst(&pool->gate, first_gate(factory, options) | GATE_NAPPING);
+        store_seq_cst(&pool->stage, POOL_RUNNING); /* last: pairs with pool_emit_misuse */
         mutex_unlock(&pool->waitq.lock);
         return pool;
 }
