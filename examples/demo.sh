@@ -53,23 +53,23 @@ if [ -n "$demo" ]; then
     exec "$demo" --conninfo "$LIDO_PG_CONNINFO" --server-dir "$LIDO_PG_DIR" "${options[@]}"
 fi
 
-at_exit drop_tree_copy
+own_temporary_files
 packages=("${packages_to_build[@]}")
 [ -n "$conninfo" ] || packages+=("${packages_to_demo[@]}")
 install_missing "${packages[@]}"
 prepare_build build --enable-werror
 say "building in $build_dir"
-run_child make -C "$build_dir" --no-print-directory -j "$(nproc)" all >&2 || leave_as "$child_signal" 1
+run_tree make -C "$build_dir" --no-print-directory -j "$(nproc)" all >&2 || leave_as "$child_signal" 1
 demo=$build_dir/examples/demo
 
 status=0
 if [ -n "$conninfo" ]; then
     say "running the demo for $seconds s"
-    run_child "$demo" --conninfo "$conninfo" "${options[@]}" || status=$?
+    run_tree "$demo" --conninfo "$conninfo" "${options[@]}" || status=$?
 else
     say "starting a PostgreSQL server"
     # What is acknowledged must outlive the server: the throw-away default does not promise that.
-    run_child "$lido_source/tests/support/pgserver.sh" run --set synchronous_commit=on -- \
+    run_tree "$lido_source/tests/support/pgserver.sh" run --set synchronous_commit=on -- \
         "$lido_source/examples/demo.sh" --beside-server "$demo" "${options[@]}" || status=$?
 fi
 leave_as "$child_signal" "$status"

@@ -37,7 +37,7 @@ while [ $# -gt 0 ]; do
     shift
 done
 
-at_exit drop_tree_copy
+own_temporary_files
 started=$SECONDS
 
 if [ "$install" = yes ]; then
@@ -49,11 +49,11 @@ prepare_build "$build" "${configure[@]}"
 
 jobs=$(nproc)
 say "building in $build_dir"
-run_child make -C "$build_dir" --no-print-directory -j "$jobs" all || leave_as "$child_signal" 1
+run_tree make -C "$build_dir" --no-print-directory -j "$jobs" all || leave_as "$child_signal" 1
 say "testing"
 find "$build_dir/tests" \( -name '*.trs' -o -name '*.log' \) -delete 2>/dev/null || true
 failed_make=0
-run_child make -C "$build_dir" --no-print-directory -j "$jobs" -k "${make_check[@]}" || failed_make=1
+run_tree make -C "$build_dir" --no-print-directory -j "$jobs" -k "${make_check[@]}" || failed_make=1
 [ -z "$child_signal" ] || leave_as "$child_signal" 1
 
 # ---- the summary: Check's closing lines, added up -------------------------------------------------------------

@@ -65,8 +65,9 @@ install_missing()
     esac
 
     {
-        "${become[@]}" apt-get update -q &&
-            "${become[@]}" env DEBIAN_FRONTEND=noninteractive \
+        # apt drops to a user that may not write in our folder for temporary files.
+        "${become[@]}" env -u TMPDIR apt-get update -q &&
+            "${become[@]}" env -u TMPDIR DEBIAN_FRONTEND=noninteractive \
                 apt-get install -q -y --no-install-recommends -o Dpkg::Use-Pty=0 "${missing[@]}"
     } </dev/null 2>&1 | tee "$install_log" | {
         grep --line-buffered -E '^(Get:|Setting up|E:|Err)' >&2 || true
@@ -130,9 +131,19 @@ make_scratch()
 
 scratch=
 
+# What a signal ended may still be adding a file, so there is a second try.
 drop_scratch()
 {
-    [ -z "$scratch" ] || rm -rf "$scratch"
+    [ -z "$scratch" ] || rm -rf "$scratch" 2>/dev/null || rm -rf "$scratch"
+}
+
+# For a script that runs a whole build: whatever the compilers and tests put into their folder for temporary files goes
+# with the script, also what they had no time to remove. The server of a test runs as another user and has to get there.
+own_temporary_files()
+{
+    make_scratch
+    chmod 711 "$scratch"
+    export TMPDIR=$scratch
 }
 
 # ---- children -------------------------------------------------------------------------------------------------
@@ -146,7 +157,6 @@ run_child()
 
     child_signal=''
     child_pid=''
-    teller=''
     trap 'pass_on INT' INT
     trap 'pass_on TERM' TERM
     trap 'pass_on HUP' HUP
@@ -167,10 +177,28 @@ run_child()
             sleep 0.05
         done
     fi
-    if [ -n "$teller" ]; then
-        kill -s KILL "$teller" 2>/dev/null || true
-    fi
     leave_on_signals
+    return "$status"
+}
+
+# run_tree COMMAND...: run_child, and after a signal the wait is for all that the command started as well. make leaves
+# before the tests that it ran, and those take a moment to clean up. All of them hold descriptor 8, the end of a pipe
+# that closes with the last of them.
+run_tree()
+{
+    local status=0 reader
+
+    exec 8> >(
+        trap '' INT TERM HUP
+        exec cat >/dev/null
+    )
+    reader=$!
+    run_child "$@" || status=$?
+    exec 8>&-
+    if [ -n "$child_signal" ]; then
+        ends_within 30 "$reader" || true
+    fi
+    kill -s KILL "$reader" 2>/dev/null || true
     return "$status"
 }
 
@@ -186,14 +214,15 @@ child_runs()
 }
 
 # pass_on SIGNAL: tells the child, in the background, as this may be a trap that interrupts anything. Ctrl-C goes to the
-# whole foreground group, so the child has had that one and gets two seconds before it is told again.
+# whole foreground group, so the child has had that one and gets two seconds before it is told again. It ends by itself
+# when the child has.
 pass_on()
 {
     child_signal=$1
     [ -n "$child_pid" ] || return 0
     (
         trap '' INT TERM HUP
-        exec 9>&-
+        exec 8>&- 9>&-
         if [ "$1" = INT ]; then
             ends_within 2 "$child_pid" || kill -s TERM "$child_pid"
         else
@@ -201,9 +230,6 @@ pass_on()
         fi
         ends_within 10 "$child_pid" || kill -s KILL "$child_pid"
     ) </dev/null >/dev/null 2>&1 &
-    teller=$!
-    # bash would announce that it was killed.
-    disown "$teller" 2>/dev/null || true
 }
 
 # ends_within SECONDS PID: waits for a process to end, without reaping it. A zombie has ended.
@@ -218,17 +244,6 @@ ends_within()
 }
 
 # ---- building -------------------------------------------------------------------------------------------------
-
-# A tree that this user may not write is built from a private copy, which goes when the script ends.
-tree_copy=
-
-drop_tree_copy()
-{
-    if [ -n "$tree_copy" ]; then
-        rm -rf "$tree_copy"
-        tree_copy=
-    fi
-}
 
 # may_build_in BUILD: whether this user may write all that a build of the tree in BUILD writes.
 may_build_in()
@@ -245,7 +260,8 @@ may_build_in()
 }
 
 # prepare_build BUILD CONFIGURE-ARGUMENT...: makes configure and BUILD/Makefile where they are missing or old. Sets
-# build_dir. BUILD is relative to the top of the tree. Uses lido_source, and changes it when the tree is copied.
+# build_dir. BUILD is relative to the top of the tree. A tree that this user may not write is built from a copy among the
+# script's temporary files, and lido_source then names that copy.
 prepare_build()
 {
     local build=$1
@@ -253,10 +269,12 @@ prepare_build()
 
     if ! may_build_in "$lido_source/$build"; then
         say "this user may not write here: building in a private copy"
-        tree_copy=$(mktemp -d "${TMPDIR:-/tmp}/lido-copy.XXXXXX")
+        local copy
+        copy=$(mktemp -d "${TMPDIR:-/tmp}/lido-copy.XXXXXX")
+        chmod 711 "$copy"
         tar -C "$lido_source" --exclude=./.git --exclude='./build*' --exclude=./autom4te.cache -cf - . |
-            tar -C "$tree_copy" --no-same-owner -xf -
-        lido_source=$tree_copy
+            tar -C "$copy" --no-same-owner -xf -
+        lido_source=$copy
     fi
 
     build_dir=$lido_source/$build

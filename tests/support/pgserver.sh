@@ -252,7 +252,6 @@ clear_lock()
 # remove_server: ends what runs and removes DIR.
 remove_server()
 {
-    [ -d "$dir" ] || return 0
     stop_server immediate
     # A start that was under way may still have added a file; then there is a second try.
     rm -rf "$dir" 2>/dev/null || { stop_server kill && rm -rf "$dir"; }
