@@ -46,6 +46,9 @@ if [ "$install" = yes ]; then
     export LIDO_REQUIRE_SERVER=1
 fi
 prepare_build "$build" "${configure[@]}"
+if [ "$install" = yes ] && grep -q '^S\["HAVE_CHECK_TRUE"\]="#"' "$build_dir/config.status"; then
+    die "configure did not find Check, so no unit test would run (log: $build_dir/config.log)"
+fi
 
 jobs=$(nproc)
 say "building in $build_dir"

@@ -20,7 +20,7 @@ die()
 # shellcheck disable=SC2034 # used by those who source this
 packages_to_build=(autoconf automake libtool pkg-config make gcc libc6-dev libuv1-dev libpq-dev)
 # shellcheck disable=SC2034
-packages_to_test=(check g++ openssl postgresql)
+packages_to_test=(check g++ openssl postgresql valgrind)
 # shellcheck disable=SC2034
 packages_to_demo=(postgresql)
 
@@ -288,11 +288,15 @@ prepare_build()
         }
     fi
 
-    # The arguments are part of what the build is made of.
-    local wanted="$*"
+    # The build is made of these: a library that was installed since is to be found.
+    local wanted module
+    wanted="$* with"
+    for module in libuv libpq check apr-1 apr-util-1 ck glib-2.0 zdb; do
+        wanted="$wanted $module $(pkg-config --modversion "$module" 2>/dev/null || echo none),"
+    done
     if [ ! -f "$build_dir/Makefile" ] || [ "$lido_source/configure" -nt "$build_dir/config.status" ] ||
         [ "$wanted" != "$(cat "$build_dir/configured" 2>/dev/null)" ]; then
-        say "configure $wanted"
+        say "configure $*"
         (cd "$build_dir" && "$lido_source/configure" "$@") >"$build_dir/configure.log" 2>&1 </dev/null || {
             tail -n 30 "$build_dir/configure.log" >&2
             die "configure failed (log: $build_dir/configure.log)"
