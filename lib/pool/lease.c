@@ -150,6 +150,14 @@ static struct lido_slot *claim_wanted(struct lido_pool *pool, const struct want 
         return slot ? slot : pool_claim(pool, ret_generation, ret_had_rested);
 }
 
+/* Put back a quota that was of no use. Somebody in line may have been passed over for it meanwhile. */
+static void put_quota_back(struct lido_pool *pool, uint8_t quota)
+{
+        quota_put(pool, quota);
+        if (quota != 0 && (load_seq_cst(&pool->gate) & GATE_COUNT))
+                waitq_serve(pool);
+}
+
 /* Claim what is idle, for as long as it turns out to be dead. */
 static bool claim_idle(struct lido_pool *pool, const struct want *want, lido_lease *ret_lease)
 {
@@ -162,7 +170,7 @@ static bool claim_idle(struct lido_pool *pool, const struct want *want, lido_lea
 
                 slot = claim_wanted(pool, want, &generation, &had_rested);
                 if (!slot) {
-                        quota_put(pool, want->quota);
+                        put_quota_back(pool, want->quota);
                         return false;
                 }
                 is_begun = lease_begin(pool, slot, generation, had_rested ? FROM_REST : FROM_IDLE, want, ret_lease);
@@ -235,7 +243,7 @@ int lease_claim(struct lido_pool *pool, const struct want *want, lido_lease *ret
                 return LIDO_EQUOTA;
         rc = open_inline(pool, want, ret_lease);
         if (rc != LIDO_OK)
-                quota_put(pool, want->quota);
+                put_quota_back(pool, want->quota);
         return rc;
 }
 
