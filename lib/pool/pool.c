@@ -470,7 +470,7 @@ void pool_vacate(struct lido_pool *pool, struct lido_slot *slot, uint64_t genera
 void pool_emit_misuse(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation, struct lido_event *event)
 {
         pool_enter(pool);
-        if (load_seq_cst(&pool->stage) == POOL_RUNNING && load_relaxed(&slot->pool) == pool &&
+        if (load_seq_cst(&pool->stage) == POOL_RUNNING && slots_has(&pool->slots, slot) &&
             generation >= load_relaxed(&slot->first_generation)) {
                 event->slot = load_relaxed(&slot->index);
                 add_relaxed(&pool->misused, 1);

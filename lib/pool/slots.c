@@ -121,6 +121,15 @@ struct lido_slot *slots_at(const struct slots *slots, uint32_t index)
         return load_acquire(&slots->chunk[k]) + (index - chunk_start(k));
 }
 
+bool slots_has(const struct slots *slots, const struct lido_slot *slot)
+{
+        uint32_t index = load_relaxed(&slot->index);
+        unsigned k = chunk_of(index);
+        struct lido_slot *chunk = k < CHUNKS ? load_acquire(&slots->chunk[k]) : NULL;
+
+        return chunk && chunk + (index - chunk_start(k)) == slot;
+}
+
 static bool claim_as_lease(struct lido_slot *slot, uint64_t word, uint64_t *ret_generation)
 {
         if (!slot_claim(slot, &word, word_make(word_generation(word), SLOT_LEASED) | (word & MARKS)))

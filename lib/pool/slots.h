@@ -201,6 +201,9 @@ void slots_fini(struct slots *slots);
 /* The slot of an index below capacity. */
 struct lido_slot *slots_at(const struct slots *slots, uint32_t index);
 
+/* Is this slot one of these now? It may have been another pool's, whose memory this one has. Threads: any. */
+bool slots_has(const struct slots *slots, const struct lido_slot *slot);
+
 /* Claim an idle slot, or else a rested one: the lowest, so that load gathers there and the high ones fall idle.
  * Returns: the slot, now LEASED, its generation in *ret_generation and whether it had rested; NULL: none. */
 struct lido_slot *slots_claim(struct slots *slots, uint64_t *ret_generation, bool *ret_had_rested);
