@@ -377,14 +377,21 @@ START_TEST(a_child_is_told_that_the_pool_is_its_parents_and_harms_nothing)
 }
 END_TEST
 
-static int start_over(struct fixture *f)
+/* The thread sanitizer does not survive a thread that is started after such a fork. */
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define NO_THREADS_AFTER_FORK 1
+#endif
+#endif
+
+#if !defined(NO_THREADS_AFTER_FORK)
+static int start_over(void)
 {
         struct lido_service *service;
         struct lido_pool *pool;
         struct fake fake;
         lido_lease lease;
 
-        (void)f;
         fake_init(&fake);
         if (lido_service_start(&service, NULL) != LIDO_OK || lido_pool_open(&pool, service, &fake.factory, NULL) != LIDO_OK)
                 return 1;
@@ -419,7 +426,7 @@ START_TEST(a_child_may_start_a_service_of_its_own_whatever_its_parent_was_doing)
                 pid_t pid = fork();
 
                 if (pid == 0)
-                        _exit(start_over(f));
+                        _exit(start_over());
                 ck_assert_int_eq(waitpid(pid, &status, 0), pid);
                 ck_assert_int_eq(status, 0);
         }
@@ -428,6 +435,7 @@ START_TEST(a_child_may_start_a_service_of_its_own_whatever_its_parent_was_doing)
         fixture_end(f);
 }
 END_TEST
+#endif
 
 int main(void)
 {
@@ -446,7 +454,9 @@ int main(void)
                                  a_detached_service_leaves_its_leases_to_their_holders,
                                  signals_interrupt_no_wait,
                                  a_child_is_told_that_the_pool_is_its_parents_and_harms_nothing,
+#if !defined(NO_THREADS_AFTER_FORK)
                                  a_child_may_start_a_service_of_its_own_whatever_its_parent_was_doing,
+#endif
                                  NULL,
                          });
 }
