@@ -69,6 +69,8 @@ static int answer(struct fake *fake, const struct fake_op *job)
                 object = object_new(fake);
         if (job->hook == FAKE_CLOSE)
                 object_free(object);
+        if (job->hook == FAKE_RESET && job->step.status == LIDO_OK)
+                atomic_store(&object->is_dirty, false);
         atomic_fetch_sub(&fake->at_work[job->hook], 1);
         rc = answer_once(fake, job, object);
         if (rc != LIDO_OK && job->hook == FAKE_OPEN && job->step.status == LIDO_OK)
@@ -248,7 +250,9 @@ static enum lido_verdict hook_verdict(void *object, void *context)
         struct fake *fake = context;
 
         atomic_fetch_add(&fake->verdicts, 1);
-        return atomic_load(&o->is_broken) ? LIDO_VERDICT_DEAD : (enum lido_verdict)atomic_load(&fake->verdict_says);
+        if (atomic_load(&o->is_broken))
+                return LIDO_VERDICT_DEAD;
+        return atomic_load(&o->is_dirty) ? LIDO_VERDICT_RESET : (enum lido_verdict)atomic_load(&fake->verdict_says);
 }
 
 static void hook_interrupt(void *object, void *context)
