@@ -487,7 +487,7 @@ static int misuse(lido_lease lease, const char *site)
         struct lido_slot *slot = lease.slot;
         uint64_t now = word_generation(load_acquire(&slot->word));
         uint64_t first = load_relaxed(&slot->first_generation);
-        struct lido_pool *pool = load_relaxed(&slot->pool);
+        struct lido_pool *pool = load_acquire(&slot->pool); /* perhaps not the one that the lease was of */
         struct lido_event event = { .type = LIDO_EVENT_MISUSE, .site = site, .thread = thread_id(),
                                     .other_site = load_relaxed(&slot->released_site) };
 
@@ -496,7 +496,7 @@ static int misuse(lido_lease lease, const char *site)
         else
                 event.code = now - lease.generation <= 2 * GENERATION_ONE ? LIDO_EDOUBLE : LIDO_ESTALE;
         event.reason = lido_strerror(event.code);
-        pool_emit_misuse(pool, slot, lease.generation, &event);
+        pool_emit_late(pool, slot, lease.generation, &event);
         return event.code;
 }
 
@@ -656,7 +656,7 @@ HOT int lido_release_at(lido_lease lease, const char *site)
 
         if (!region_has(lease.slot))
                 return LIDO_EINVAL;
-        pool = load_relaxed(&lease.slot->pool); /* one that is gone is still a pool to look at: pool.h */
+        pool = load_acquire(&lease.slot->pool); /* one that is gone is still a pool to look at: pool.h */
         if (!lease_is_whole(lease) || (load_relaxed(&pool->gate) & GATE_RELEASE_SLOW))
                 return release_slow(lease, site);
         if (!slot_move(lease.slot, &seen, word_next(seen, SLOT_IDLE)))

@@ -87,7 +87,7 @@ static int reject(lido_op op, int code)
                                     .reason = "an op was answered twice or too late" };
 
         if (code != LIDO_EINVAL)
-                pool_emit_misuse(load_relaxed(&op.slot->pool), op.slot, op.ticket, &event);
+                pool_emit_late(load_acquire(&op.slot->pool), op.slot, op.ticket, &event);
         return code;
 }
 

@@ -156,7 +156,7 @@ static void set_up(struct lido_pool *pool, const struct lido_factory *factory,
         store_relaxed(&pool->waitq.overtake_until_ns, 0);
         store_relaxed(&pool->budget, NULL);
         memset(&pool->budgeted, 0, sizeof pool->budgeted);
-        pool->owner = NULL;
+        store_relaxed(&pool->owner, NULL);
         memset(&pool->last_error, 0, sizeof pool->last_error);
         pool->last_error_ns = 0;
         pool->close_due_ns = CLOCK_NEVER;
@@ -198,7 +198,7 @@ struct lido_pool *pool_new(const struct lido_factory *factory, const struct lido
         }
         store_relaxed(&pool->host, host);
         store_seq_cst(&pool->gate, first_gate(factory, options) | GATE_NAPPING);
-        store_seq_cst(&pool->stage, POOL_RUNNING); /* last: pairs with pool_emit_misuse */
+        store_seq_cst(&pool->stage, POOL_RUNNING); /* last: pairs with pool_emit_late */
         mutex_unlock(&pool->waitq.lock);
         return pool;
 }
@@ -225,6 +225,7 @@ static bool begin_to_end(struct lido_pool *pool)
 
 bool pool_end_if_over(struct lido_pool *pool)
 {
+        struct pool_owner *owner;
         bool is_gone;
 
         if (begin_to_end(pool)) {
@@ -245,8 +246,9 @@ bool pool_end_if_over(struct lido_pool *pool)
                 budget_detach(pool);
                 slots_fini(&pool->slots);
                 drop_options(pool);
-                if (pool->owner)
-                        pool->owner->gone(pool->owner, pool);
+                owner = load_relaxed(&pool->owner);
+                if (owner)
+                        owner->gone(owner, pool);
                 shelf_give(&shelf, pool);
         }
         return is_gone;
@@ -467,13 +469,14 @@ void pool_vacate(struct lido_pool *pool, struct lido_slot *slot, uint64_t genera
                 budget_give(budget, was_stolen);
 }
 
-void pool_emit_misuse(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation, struct lido_event *event)
+void pool_emit_late(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation, struct lido_event *event)
 {
         pool_enter(pool);
         if (load_seq_cst(&pool->stage) == POOL_RUNNING && slots_has(&pool->slots, slot) &&
             generation >= load_relaxed(&slot->first_generation)) {
                 event->slot = load_relaxed(&slot->index);
-                add_relaxed(&pool->misused, 1);
+                if (event->type == LIDO_EVENT_MISUSE)
+                        add_relaxed(&pool->misused, 1);
                 pool_emit(pool, event);
         }
         pool_leave(pool);

@@ -67,7 +67,7 @@ static void slot_join(struct lido_slot *slot, struct lido_pool *pool, uint32_t i
         uint64_t word = load_relaxed(&slot->word);
         uint64_t next = word == 0 ? word_make((random >> 24) << GENERATION_SHIFT, SLOT_VACANT) : word_next(word, SLOT_VACANT);
 
-        store_relaxed(&slot->pool, pool);
+        store_release(&slot->pool, pool); /* pairs with those who follow it from a lease that may have ended */
         store_relaxed(&slot->index, index);
         store_relaxed(&slot->first_generation, word_generation(next));
         store_relaxed(&slot->seen_word, 0);
