@@ -180,7 +180,7 @@ void lido_pool_free(struct lido_pool *pool)
         if (has_host)
                 pool_call_keeper(pool);
         else
-                pool_end_if_over(pool);
+                pool_end_orphan(pool);
 }
 
 int lido_pool_resize(struct lido_pool *pool, uint32_t max)

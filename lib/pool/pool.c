@@ -203,14 +203,21 @@ struct lido_pool *pool_new(const struct lido_factory *factory, const struct lido
         return pool;
 }
 
+/* A pool is ended by its keeper, who may be in the middle of it, and only without one by whoever comes last. A guest of a former
+ * pool in the same memory may have seen no host a moment ago. */
+static bool may_end(struct lido_pool *pool, bool is_keeper) REQUIRES(pool->waitq.lock)
+{
+        return is_keeper || !load_relaxed(&pool->host);
+}
+
 /* Nobody is to be told anything any more. A guest counts itself in and then looks at the stage; the stage is set here and
  * then the guests are counted: one of the two sees the other. Returns: true when the caller is to call the end hook. */
-static bool begin_to_end(struct lido_pool *pool)
+static bool begin_to_end(struct lido_pool *pool, bool is_keeper)
 {
         bool is_over;
 
         mutex_lock(&pool->waitq.lock);
-        is_over = load_relaxed(&pool->stage) == POOL_RUNNING && (load_seq_cst(&pool->gate) & GATE_CLOSED) &&
+        is_over = may_end(pool, is_keeper) && load_relaxed(&pool->stage) == POOL_RUNNING && (load_seq_cst(&pool->gate) & GATE_CLOSED) &&
                   load_seq_cst(&pool->live) == 0;
         if (is_over) {
                 store_seq_cst(&pool->stage, POOL_ENDING);
@@ -223,19 +230,19 @@ static bool begin_to_end(struct lido_pool *pool)
         return is_over;
 }
 
-bool pool_end_if_over(struct lido_pool *pool)
+static bool end_if_over(struct lido_pool *pool, bool is_keeper)
 {
         struct pool_owner *owner;
         bool is_gone;
 
-        if (begin_to_end(pool)) {
+        if (begin_to_end(pool, is_keeper)) {
                 if (pool->factory.end)
                         pool->factory.end(pool->factory.context);
                 store_seq_cst(&pool->stage, POOL_ENDED);
                 pool_changed(pool);
         }
         mutex_lock(&pool->waitq.lock);
-        is_gone = load_relaxed(&pool->stage) == POOL_ENDED && pool->is_freed == 1 && !load_seq_cst(&pool->called) &&
+        is_gone = may_end(pool, is_keeper) && load_relaxed(&pool->stage) == POOL_ENDED && pool->is_freed == 1 && !load_seq_cst(&pool->called) &&
                   load_seq_cst(&pool->guests) == 0;
         if (is_gone) {
                 pool->is_freed = 2; /* by this caller, and nobody else */
@@ -254,6 +261,16 @@ bool pool_end_if_over(struct lido_pool *pool)
         return is_gone;
 }
 
+bool pool_end_if_over(struct lido_pool *pool)
+{
+        return end_if_over(pool, true);
+}
+
+void pool_end_orphan(struct lido_pool *pool)
+{
+        end_if_over(pool, false);
+}
+
 void pool_enter(struct lido_pool *pool)
 {
         add_seq_cst(&pool->guests, 1);
@@ -268,7 +285,7 @@ void pool_leave(struct lido_pool *pool)
         if (load_relaxed(&pool->host))
                 pool_call_keeper(pool);
         else
-                pool_end_if_over(pool);
+                pool_end_orphan(pool);
 }
 
 /* ---- the keeper ------------------------------------------------------------------------------------------- */
@@ -318,7 +335,7 @@ static void run_orphan(struct lido_pool *pool, struct lido_slot *slot)
 
         if (word & MARK_ANSWERED) {
                 op_finish(pool, slot);
-                pool_end_if_over(pool);
+                pool_end_orphan(pool);
                 return;
         }
         if (word_state(word) != SLOT_CLOSING) {

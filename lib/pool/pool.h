@@ -179,9 +179,13 @@ int pool_set_options(struct lido_pool *pool, const struct lido_pool_options *opt
 struct lido_pool *pool_new(const struct lido_factory *factory, const struct lido_pool_options *options,
                            struct pool_host *host);
 
-/* If the pool is closed and empty, and its guests have left, call its factory's end, once; if it was freed as well, its slots go back to the region
- * and its memory to the shelf. Loop thread; without a service, any. Returns: true when the pool is gone. */
+/* If the pool is closed and empty, and its guests have left, call its factory's end, once; if it was freed as well, its slots go
+ * back to the region and its memory to the shelf. Keeper's thread, outside any other work on it. Returns: true when the
+ * pool is gone. */
 bool pool_end_if_over(struct lido_pool *pool);
+
+/* The same for a pool that has lost its service; nothing for one that has one. Threads: any, no lock held. */
+void pool_end_orphan(struct lido_pool *pool);
 
 /* Somebody is about to wait, and to look at the pool after that: until pool_leave it does not end. */
 void pool_enter(struct lido_pool *pool);
