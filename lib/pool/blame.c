@@ -42,7 +42,7 @@ static void add_holders(struct lido_pool *pool, struct lido_blame *blame, uint64
                 if (word_state(word) != SLOT_LEASED)
                         continue;
                 holder.slot = load_relaxed(&slot->index);
-                holder.thread = load_relaxed(&slot->holder);
+                holder.thread = slot_holder(slot, word);
                 holder.site = load_relaxed(&slot->site);
                 holder.tag = load_relaxed(&slot->tag);
                 holder.held_ns = blame_held_ns(pool, slot, word, now);

@@ -32,7 +32,7 @@ static inline void write_down(struct lido_slot *slot, uint64_t generation, const
 {
         store_relaxed(&slot->site, site);
         store_relaxed(&slot->tag, tag);
-        store_relaxed(&slot->holder, thread);
+        store_relaxed(&slot->holder, holder_make(generation, thread));
         store_relaxed(&slot->leases, load_relaxed(&slot->leases) + 1);
         ret_lease->slot = slot;
         ret_lease->generation = generation;
@@ -300,11 +300,14 @@ static int look_for_nesting(struct lido_pool *pool, struct pool_waiter *w)
                                     .thread = w->thread };
 
         w->is_nested = false;
-        slots_for_each (slot, &pool->slots)
-                if (word_state(load_acquire(&slot->word)) == SLOT_LEASED && load_relaxed(&slot->holder) == w->thread) {
+        slots_for_each (slot, &pool->slots) {
+                uint64_t word = load_acquire(&slot->word);
+
+                if (word_state(word) == SLOT_LEASED && slot_holder(slot, word) == w->thread) {
                         w->is_nested = true;
                         event.other_site = load_relaxed(&slot->site);
                 }
+        }
         if (!w->is_nested || w->is_many)
                 return LIDO_OK;
         if (pool_options(pool)->nested == LIDO_NESTED_STRICT)
@@ -536,18 +539,11 @@ static int take_back(lido_lease lease, const char *site, uint64_t *ret_marks)
 static void tell_leak_ended(struct lido_pool *pool, struct lido_slot *slot)
 {
         struct lido_event event = { .type = LIDO_EVENT_LEAK_ENDED, .slot = load_relaxed(&slot->index),
-                                    .site = load_relaxed(&slot->site), .thread = load_relaxed(&slot->holder),
+                                    .site = load_relaxed(&slot->site), .thread = (uint32_t)load_relaxed(&slot->holder),
                                     .other_site = load_relaxed(&slot->released_site) };
 
         event.age_ns = clock_now_ns() - load_relaxed(&slot->seen_ns);
         pool_emit(pool, &event);
-}
-
-/* Until the next holder has written itself down, nobody is known to hold the object: a releaser that waits already for the
- * next one must not be taken for it (is_deadlocked). The caller owns the slot. */
-static void forget_holder(struct lido_slot *slot)
-{
-        store_relaxed(&slot->holder, 0);
 }
 
 static enum lido_verdict verdict_on(struct lido_pool *pool, struct lido_slot *slot)
@@ -612,7 +608,7 @@ static void judge(struct lido_pool *pool, struct lido_slot *slot, uint64_t gener
 
         switch (verdict_on(pool, slot)) {
         case LIDO_VERDICT_CLEAN:
-                if (max_uses != LIDO_UNLIMITED && load_relaxed(&slot->leases) - slot->leases_at_birth >= max_uses)
+                if (max_uses != LIDO_UNLIMITED && (uint32_t)load_relaxed(&slot->leases) - slot->leases_at_birth >= max_uses)
                         op_want_close(pool, slot, generation, LIDO_CLOSE_USES);
                 else
                         give_back(pool, slot, generation);
@@ -639,7 +635,6 @@ static __attribute__((noinline)) int release_slow(lido_lease lease, const char *
                 return LIDO_EFORKED;
         if (marks & MARK_LEAKED)
                 tell_leak_ended(pool, lease.slot);
-        forget_holder(lease.slot);
         if ((marks & ~MARK_LEAKED) || (gate & (GATE_CLOSED | GATE_ORPHANED)))
                 pool_decide(pool, lease.slot, lease.generation + GENERATION_ONE, marks);
         else
@@ -684,7 +679,6 @@ int lido_discard_at(lido_lease lease, const char *site)
                 return LIDO_EFORKED;
         if (marks & MARK_LEAKED)
                 tell_leak_ended(pool, lease.slot);
-        forget_holder(lease.slot);
         op_want_close(pool, lease.slot, lease.generation + GENERATION_ONE, LIDO_CLOSE_DISCARDED);
         return marks & MARK_REVOKED ? LIDO_EREVOKED : LIDO_OK;
 }
@@ -703,7 +697,6 @@ int lido_detach_at(lido_lease lease, void **ret_object, const char *site)
         pool = load_relaxed(&lease.slot->pool);
         if (load_relaxed(&pool->gate) & GATE_FORKED)
                 return LIDO_EFORKED;
-        forget_holder(lease.slot);
         if (marks & MARK_REVOKED) {
                 op_want_close(pool, lease.slot, lease.generation + GENERATION_ONE, LIDO_CLOSE_DISCARDED);
                 return LIDO_EREVOKED;

@@ -247,7 +247,7 @@ bool op_finish_open(struct lido_pool *pool, struct lido_slot *slot, uint64_t *re
         store_relaxed(&slot->born_ns, now);
         slot->expires_ns = draw_expiry(pool, ticket, now);
         slot->checked_ns = now;
-        slot->leases_at_birth = load_relaxed(&slot->leases);
+        slot->leases_at_birth = (uint32_t)load_relaxed(&slot->leases);
         store_relaxed(&slot->life, ticket);
         pool_emit(pool, &event);
         *ret_marks = slot_pass_on(slot, ticket, SLOT_LEASED);
