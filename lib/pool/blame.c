@@ -71,7 +71,7 @@ static int cause_of(struct lido_pool *pool, int code, const struct lido_blame *b
                 return LIDO_CAUSE_QUOTA;
         if (load_relaxed(&pool->gate) & GATE_PAUSED)
                 return LIDO_CAUSE_PAUSED;
-        if (load_relaxed(&pool->is_failing) && blame->leased + blame->opening < blame->max)
+        if (load_relaxed(&pool->is_failing) && blame->leased < blame->max)
                 return LIDO_CAUSE_DOWN;
         if (blame->opening > 0)
                 return LIDO_CAUSE_OPENING;
