@@ -83,6 +83,29 @@ START_TEST(a_server_that_is_down_is_to_blame_and_its_last_words_are_kept_with_th
 }
 END_TEST
 
+START_TEST(an_open_that_tries_again_does_not_hide_that_the_server_is_down)
+{
+        struct desk *desk = desk_new();
+        struct waiting w = { .calls = 0 };
+
+        desk->f.options.max = 1;
+        desk->f.options.backoff_min_ms = desk->f.options.backoff_max_ms = 10;
+        fake_once(&desk->f.fake, FAKE_OPEN, (struct fake_step){ .status = LIDO_EFACTORY });
+        fake_always(&desk->f.fake, FAKE_OPEN, (struct fake_step){ .way = FAKE_LATER });
+        desk_open(desk);
+        desk_wait(desk, &w, LIDO_NEVER);
+        desk_turn(desk);
+        desk_pass_time(desk, NS_PER_S);
+        ck_assert_uint_eq(fake_kept(&desk->f.fake, FAKE_OPEN), 1);
+
+        ck_assert_int_eq(blame_of(desk).cause, LIDO_CAUSE_DOWN);
+        fake_answer(&desk->f.fake, FAKE_OPEN);
+        desk_turn(desk);
+        must_release(w.lease);
+        desk_end(desk);
+}
+END_TEST
+
 START_TEST(what_is_being_ended_is_to_blame)
 {
         struct desk *desk = desk_of(1);
@@ -183,6 +206,7 @@ int main(void)
                                                all_lent_the_holders_are_to_blame,
                                                a_slow_open_is_to_blame,
                                                a_server_that_is_down_is_to_blame_and_its_last_words_are_kept_with_their_age,
+                                               an_open_that_tries_again_does_not_hide_that_the_server_is_down,
                                                what_is_being_ended_is_to_blame,
                                                a_pause_is_to_blame,
                                                of_many_holders_the_longest_are_named_longest_first,
