@@ -61,7 +61,7 @@ static void forget(struct keeper *keeper, struct lido_pool *pool)
 static void tell_holder(struct lido_pool *pool, struct lido_slot *slot, uint64_t now)
 {
         struct lido_event event = { .type = LIDO_EVENT_HOLDER, .slot = load_relaxed(&slot->index), .site = load_relaxed(&slot->site),
-                                    .thread = load_relaxed(&slot->holder) };
+                                    .thread = (uint32_t)load_relaxed(&slot->holder) };
         uint64_t since = load_relaxed(&slot->seen_ns);
 
         event.age_ns = since < now ? now - since : 0;
@@ -105,6 +105,7 @@ static uint64_t close_step(struct lido_pool *pool, uint64_t now)
 static void tend(struct keeper *keeper, struct lido_pool *pool, uint64_t now)
 {
         uint64_t due = CLOCK_NEVER;
+        struct pool_owner *owner;
 
         if (load_seq_cst(&pool->gate) & GATE_CLOSED) {
                 due = close_step(pool, now);
@@ -125,8 +126,9 @@ static void tend(struct keeper *keeper, struct lido_pool *pool, uint64_t now)
         if (exchange_acq_rel(&pool->look_now, 0) || now >= pool->kept.next_pass_ns || pool->kept.must_pass)
                 pool->kept.next_pass_ns = pass(pool, now);
         due = clock_min(due, pool->kept.next_pass_ns);
-        if (pool->owner && !(load_seq_cst(&pool->gate) & GATE_CLOSED))
-                due = clock_min(due, pool->owner->tended(pool->owner, pool, now));
+        owner = load_acquire(&pool->owner);
+        if (owner && !(load_seq_cst(&pool->gate) & GATE_CLOSED))
+                due = clock_min(due, owner->tended(owner, pool, now));
         if (due == CLOCK_NEVER)
                 heap_remove(&keeper->due, &pool->kept.due);
         else

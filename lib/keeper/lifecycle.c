@@ -99,7 +99,7 @@ int lifecycle_open(struct lido_pool **ret_pool, struct lido_service *service, co
         pool = pool_new(&our_factory, &ours, service_host(service));
         if (!pool)
                 return LIDO_ENOMEM;
-        pool->owner = plan->owner;
+        store_release(&pool->owner, plan->owner); /* a late guest may have called the keeper to it already */
         budget_attach(ours.budget, pool);
         if (!service_add(service, pool)) {
                 give_up(pool);
@@ -180,7 +180,7 @@ void lido_pool_free(struct lido_pool *pool)
         if (has_host)
                 pool_call_keeper(pool);
         else
-                pool_end_if_over(pool);
+                pool_end_orphan(pool);
 }
 
 int lido_pool_resize(struct lido_pool *pool, uint32_t max)

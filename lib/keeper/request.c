@@ -165,7 +165,8 @@ static void stand_in_line(struct own *o)
         struct lido_pool *pool = o->w.pool;
         int rc;
 
-        waiter_init(&o->w.waiter, notify);
+        /* Perhaps for a second time: a cancel may be looking at its link, so nothing else is made new. */
+        store_relaxed(&o->w.waiter.state, WAITER_WAITING);
         rc = waitq_join(pool, &o->w);
         if (rc != LIDO_OK) {
                 o->w.waiter.code = rc;
@@ -204,6 +205,7 @@ static int begin(struct lido_request *request, struct lido_pool *pool, int64_t t
         int rc;
 
         memset(o, 0, sizeof *o);
+        waiter_init(&o->w.waiter, notify);
         o->w.pool = pool;
         o->w.site = site;
         o->w.thread = thread_id();

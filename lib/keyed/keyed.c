@@ -283,10 +283,12 @@ int lido_keyed_acquire_notify(struct lido_keyed *keyed, struct lido_wish wish, s
 
 static const void *key_of(struct lido_pool *pool, size_t *ret_size)
 {
-        if (!pool || !pool->owner || !ret_size)
+        struct pool_owner *owner = pool ? load_relaxed(&pool->owner) : NULL;
+
+        if (!owner || !ret_size)
                 return NULL;
-        *ret_size = pool->owner->key_size;
-        return pool->owner->key;
+        *ret_size = owner->key_size;
+        return owner->key;
 }
 
 const void *lido_op_key(lido_op op, size_t *ret_size)

@@ -42,7 +42,7 @@ static void add_holders(struct lido_pool *pool, struct lido_blame *blame, uint64
                 if (word_state(word) != SLOT_LEASED)
                         continue;
                 holder.slot = load_relaxed(&slot->index);
-                holder.thread = load_relaxed(&slot->holder);
+                holder.thread = slot_holder(slot, word);
                 holder.site = load_relaxed(&slot->site);
                 holder.tag = load_relaxed(&slot->tag);
                 holder.held_ns = blame_held_ns(pool, slot, word, now);
@@ -71,7 +71,7 @@ static int cause_of(struct lido_pool *pool, int code, const struct lido_blame *b
                 return LIDO_CAUSE_QUOTA;
         if (load_relaxed(&pool->gate) & GATE_PAUSED)
                 return LIDO_CAUSE_PAUSED;
-        if (load_relaxed(&pool->is_failing) && blame->leased + blame->opening < blame->max)
+        if (load_relaxed(&pool->is_failing) && blame->leased < blame->max)
                 return LIDO_CAUSE_DOWN;
         if (blame->opening > 0)
                 return LIDO_CAUSE_OPENING;

@@ -40,7 +40,7 @@ int lido_transfer_at(lido_lease lease, const char *site)
 
         if (rc != LIDO_OK)
                 return rc;
-        store_relaxed(&lease.slot->holder, thread_id());
+        store_relaxed(&lease.slot->holder, holder_make(lease.generation, thread_id()));
         store_relaxed(&lease.slot->site, site);
         return LIDO_OK;
 }

@@ -1,11 +1,12 @@
 /* What a factory has to say about one of its objects while somebody else may own it. */
 #include "pool/op.h"
 
-static void tell(struct lido_pool *pool, struct lido_slot *slot, const char *reason)
+/* The owner of the slot may have let go of it since, and the pool have ended. */
+static void tell(struct lido_pool *pool, lido_handle handle, const char *reason)
 {
-        struct lido_event event = { .type = LIDO_EVENT_BROKEN, .slot = load_relaxed(&slot->index), .reason = reason };
+        struct lido_event event = { .type = LIDO_EVENT_BROKEN, .reason = reason };
 
-        pool_emit(pool, &event);
+        pool_emit_late(pool, handle.slot, handle.life, &event);
 }
 
 /* An object that nobody uses is claimed and sent on its way; one in use is marked, for its owner to find. The word is read
@@ -22,13 +23,13 @@ static int report(lido_handle handle, uint64_t mark, const char *reason)
                 word = load_acquire(&slot->word);
                 if (load_relaxed(&slot->life) != handle.life)
                         return LIDO_ESTALE;
-                pool = load_relaxed(&slot->pool);
+                pool = load_acquire(&slot->pool);
                 switch (word_state(word)) {
                 case SLOT_IDLE:
                 case SLOT_RESTED:
                         if (!slots_claim_this(slot, word, &generation))
                                 continue;
-                        tell(pool, slot, reason);
+                        tell(pool, handle, reason);
                         if (mark == MARK_RETIRE)
                                 op_want_close(pool, slot, generation, LIDO_CLOSE_BROKEN);
                         else
@@ -40,7 +41,7 @@ static int report(lido_handle handle, uint64_t mark, const char *reason)
                         store_relaxed(&slot->retire_reason, LIDO_CLOSE_BROKEN);
                         if (!slot_mark(slot, word_generation(word), word_state(word), mark))
                                 continue;
-                        tell(pool, slot, reason);
+                        tell(pool, handle, reason);
                         return LIDO_OK;
                 default:
                         return word_state(word) == SLOT_CLOSING ? LIDO_OK : LIDO_ESTALE;

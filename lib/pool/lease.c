@@ -32,7 +32,7 @@ static inline void write_down(struct lido_slot *slot, uint64_t generation, const
 {
         store_relaxed(&slot->site, site);
         store_relaxed(&slot->tag, tag);
-        store_relaxed(&slot->holder, thread);
+        store_relaxed(&slot->holder, holder_make(generation, thread));
         store_relaxed(&slot->leases, load_relaxed(&slot->leases) + 1);
         ret_lease->slot = slot;
         ret_lease->generation = generation;
@@ -150,6 +150,14 @@ static struct lido_slot *claim_wanted(struct lido_pool *pool, const struct want 
         return slot ? slot : pool_claim(pool, ret_generation, ret_had_rested);
 }
 
+/* Put back a quota that was of no use. Somebody in line may have been passed over for it meanwhile. */
+static void put_quota_back(struct lido_pool *pool, uint8_t quota)
+{
+        quota_put(pool, quota);
+        if (quota != 0 && (load_seq_cst(&pool->gate) & GATE_COUNT))
+                waitq_serve(pool);
+}
+
 /* Claim what is idle, for as long as it turns out to be dead. */
 static bool claim_idle(struct lido_pool *pool, const struct want *want, lido_lease *ret_lease)
 {
@@ -162,7 +170,7 @@ static bool claim_idle(struct lido_pool *pool, const struct want *want, lido_lea
 
                 slot = claim_wanted(pool, want, &generation, &had_rested);
                 if (!slot) {
-                        quota_put(pool, want->quota);
+                        put_quota_back(pool, want->quota);
                         return false;
                 }
                 is_begun = lease_begin(pool, slot, generation, had_rested ? FROM_REST : FROM_IDLE, want, ret_lease);
@@ -235,7 +243,7 @@ int lease_claim(struct lido_pool *pool, const struct want *want, lido_lease *ret
                 return LIDO_EQUOTA;
         rc = open_inline(pool, want, ret_lease);
         if (rc != LIDO_OK)
-                quota_put(pool, want->quota);
+                put_quota_back(pool, want->quota);
         return rc;
 }
 
@@ -292,11 +300,14 @@ static int look_for_nesting(struct lido_pool *pool, struct pool_waiter *w)
                                     .thread = w->thread };
 
         w->is_nested = false;
-        slots_for_each (slot, &pool->slots)
-                if (word_state(load_acquire(&slot->word)) == SLOT_LEASED && load_relaxed(&slot->holder) == w->thread) {
+        slots_for_each (slot, &pool->slots) {
+                uint64_t word = load_acquire(&slot->word);
+
+                if (word_state(word) == SLOT_LEASED && slot_holder(slot, word) == w->thread) {
                         w->is_nested = true;
                         event.other_site = load_relaxed(&slot->site);
                 }
+        }
         if (!w->is_nested || w->is_many)
                 return LIDO_OK;
         if (pool_options(pool)->nested == LIDO_NESTED_STRICT)
@@ -479,7 +490,7 @@ static int misuse(lido_lease lease, const char *site)
         struct lido_slot *slot = lease.slot;
         uint64_t now = word_generation(load_acquire(&slot->word));
         uint64_t first = load_relaxed(&slot->first_generation);
-        struct lido_pool *pool = load_relaxed(&slot->pool);
+        struct lido_pool *pool = load_acquire(&slot->pool); /* perhaps not the one that the lease was of */
         struct lido_event event = { .type = LIDO_EVENT_MISUSE, .site = site, .thread = thread_id(),
                                     .other_site = load_relaxed(&slot->released_site) };
 
@@ -488,7 +499,7 @@ static int misuse(lido_lease lease, const char *site)
         else
                 event.code = now - lease.generation <= 2 * GENERATION_ONE ? LIDO_EDOUBLE : LIDO_ESTALE;
         event.reason = lido_strerror(event.code);
-        pool_emit_misuse(pool, slot, lease.generation, &event);
+        pool_emit_late(pool, slot, lease.generation, &event);
         return event.code;
 }
 
@@ -528,18 +539,11 @@ static int take_back(lido_lease lease, const char *site, uint64_t *ret_marks)
 static void tell_leak_ended(struct lido_pool *pool, struct lido_slot *slot)
 {
         struct lido_event event = { .type = LIDO_EVENT_LEAK_ENDED, .slot = load_relaxed(&slot->index),
-                                    .site = load_relaxed(&slot->site), .thread = load_relaxed(&slot->holder),
+                                    .site = load_relaxed(&slot->site), .thread = (uint32_t)load_relaxed(&slot->holder),
                                     .other_site = load_relaxed(&slot->released_site) };
 
         event.age_ns = clock_now_ns() - load_relaxed(&slot->seen_ns);
         pool_emit(pool, &event);
-}
-
-/* Until the next holder has written itself down, nobody is known to hold the object: a releaser that waits already for the
- * next one must not be taken for it (is_deadlocked). The caller owns the slot. */
-static void forget_holder(struct lido_slot *slot)
-{
-        store_relaxed(&slot->holder, 0);
 }
 
 static enum lido_verdict verdict_on(struct lido_pool *pool, struct lido_slot *slot)
@@ -604,7 +608,7 @@ static void judge(struct lido_pool *pool, struct lido_slot *slot, uint64_t gener
 
         switch (verdict_on(pool, slot)) {
         case LIDO_VERDICT_CLEAN:
-                if (max_uses != LIDO_UNLIMITED && load_relaxed(&slot->leases) - slot->leases_at_birth >= max_uses)
+                if (max_uses != LIDO_UNLIMITED && (uint32_t)load_relaxed(&slot->leases) - slot->leases_at_birth >= max_uses)
                         op_want_close(pool, slot, generation, LIDO_CLOSE_USES);
                 else
                         give_back(pool, slot, generation);
@@ -631,7 +635,6 @@ static __attribute__((noinline)) int release_slow(lido_lease lease, const char *
                 return LIDO_EFORKED;
         if (marks & MARK_LEAKED)
                 tell_leak_ended(pool, lease.slot);
-        forget_holder(lease.slot);
         if ((marks & ~MARK_LEAKED) || (gate & (GATE_CLOSED | GATE_ORPHANED)))
                 pool_decide(pool, lease.slot, lease.generation + GENERATION_ONE, marks);
         else
@@ -648,7 +651,7 @@ HOT int lido_release_at(lido_lease lease, const char *site)
 
         if (!region_has(lease.slot))
                 return LIDO_EINVAL;
-        pool = load_relaxed(&lease.slot->pool); /* one that is gone is still a pool to look at: pool.h */
+        pool = load_acquire(&lease.slot->pool); /* one that is gone is still a pool to look at: pool.h */
         if (!lease_is_whole(lease) || (load_relaxed(&pool->gate) & GATE_RELEASE_SLOW))
                 return release_slow(lease, site);
         if (!slot_move(lease.slot, &seen, word_next(seen, SLOT_IDLE)))
@@ -676,7 +679,6 @@ int lido_discard_at(lido_lease lease, const char *site)
                 return LIDO_EFORKED;
         if (marks & MARK_LEAKED)
                 tell_leak_ended(pool, lease.slot);
-        forget_holder(lease.slot);
         op_want_close(pool, lease.slot, lease.generation + GENERATION_ONE, LIDO_CLOSE_DISCARDED);
         return marks & MARK_REVOKED ? LIDO_EREVOKED : LIDO_OK;
 }
@@ -695,7 +697,6 @@ int lido_detach_at(lido_lease lease, void **ret_object, const char *site)
         pool = load_relaxed(&lease.slot->pool);
         if (load_relaxed(&pool->gate) & GATE_FORKED)
                 return LIDO_EFORKED;
-        forget_holder(lease.slot);
         if (marks & MARK_REVOKED) {
                 op_want_close(pool, lease.slot, lease.generation + GENERATION_ONE, LIDO_CLOSE_DISCARDED);
                 return LIDO_EREVOKED;

@@ -87,7 +87,7 @@ static int reject(lido_op op, int code)
                                     .reason = "an op was answered twice or too late" };
 
         if (code != LIDO_EINVAL)
-                pool_emit_misuse(load_relaxed(&op.slot->pool), op.slot, op.ticket, &event);
+                pool_emit_late(load_acquire(&op.slot->pool), op.slot, op.ticket, &event);
         return code;
 }
 
@@ -247,7 +247,7 @@ bool op_finish_open(struct lido_pool *pool, struct lido_slot *slot, uint64_t *re
         store_relaxed(&slot->born_ns, now);
         slot->expires_ns = draw_expiry(pool, ticket, now);
         slot->checked_ns = now;
-        slot->leases_at_birth = load_relaxed(&slot->leases);
+        slot->leases_at_birth = (uint32_t)load_relaxed(&slot->leases);
         store_relaxed(&slot->life, ticket);
         pool_emit(pool, &event);
         *ret_marks = slot_pass_on(slot, ticket, SLOT_LEASED);

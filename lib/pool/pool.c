@@ -156,7 +156,7 @@ static void set_up(struct lido_pool *pool, const struct lido_factory *factory,
         store_relaxed(&pool->waitq.overtake_until_ns, 0);
         store_relaxed(&pool->budget, NULL);
         memset(&pool->budgeted, 0, sizeof pool->budgeted);
-        pool->owner = NULL;
+        store_relaxed(&pool->owner, NULL);
         memset(&pool->last_error, 0, sizeof pool->last_error);
         pool->last_error_ns = 0;
         pool->close_due_ns = CLOCK_NEVER;
@@ -198,19 +198,26 @@ struct lido_pool *pool_new(const struct lido_factory *factory, const struct lido
         }
         store_relaxed(&pool->host, host);
         store_seq_cst(&pool->gate, first_gate(factory, options) | GATE_NAPPING);
-        store_seq_cst(&pool->stage, POOL_RUNNING); /* last: pairs with pool_emit_misuse */
+        store_seq_cst(&pool->stage, POOL_RUNNING); /* last: pairs with pool_emit_late */
         mutex_unlock(&pool->waitq.lock);
         return pool;
 }
 
+/* A pool is ended by its keeper, who may be in the middle of it, and only without one by whoever comes last. A guest of a former
+ * pool in the same memory may have seen no host a moment ago. */
+static bool may_end(struct lido_pool *pool, bool is_keeper) REQUIRES(pool->waitq.lock)
+{
+        return is_keeper || !load_relaxed(&pool->host);
+}
+
 /* Nobody is to be told anything any more. A guest counts itself in and then looks at the stage; the stage is set here and
  * then the guests are counted: one of the two sees the other. Returns: true when the caller is to call the end hook. */
-static bool begin_to_end(struct lido_pool *pool)
+static bool begin_to_end(struct lido_pool *pool, bool is_keeper)
 {
         bool is_over;
 
         mutex_lock(&pool->waitq.lock);
-        is_over = load_relaxed(&pool->stage) == POOL_RUNNING && (load_seq_cst(&pool->gate) & GATE_CLOSED) &&
+        is_over = may_end(pool, is_keeper) && load_relaxed(&pool->stage) == POOL_RUNNING && (load_seq_cst(&pool->gate) & GATE_CLOSED) &&
                   load_seq_cst(&pool->live) == 0;
         if (is_over) {
                 store_seq_cst(&pool->stage, POOL_ENDING);
@@ -223,18 +230,19 @@ static bool begin_to_end(struct lido_pool *pool)
         return is_over;
 }
 
-bool pool_end_if_over(struct lido_pool *pool)
+static bool end_if_over(struct lido_pool *pool, bool is_keeper)
 {
+        struct pool_owner *owner;
         bool is_gone;
 
-        if (begin_to_end(pool)) {
+        if (begin_to_end(pool, is_keeper)) {
                 if (pool->factory.end)
                         pool->factory.end(pool->factory.context);
                 store_seq_cst(&pool->stage, POOL_ENDED);
                 pool_changed(pool);
         }
         mutex_lock(&pool->waitq.lock);
-        is_gone = load_relaxed(&pool->stage) == POOL_ENDED && pool->is_freed == 1 && !load_seq_cst(&pool->called) &&
+        is_gone = may_end(pool, is_keeper) && load_relaxed(&pool->stage) == POOL_ENDED && pool->is_freed == 1 && !load_seq_cst(&pool->called) &&
                   load_seq_cst(&pool->guests) == 0;
         if (is_gone) {
                 pool->is_freed = 2; /* by this caller, and nobody else */
@@ -245,11 +253,22 @@ bool pool_end_if_over(struct lido_pool *pool)
                 budget_detach(pool);
                 slots_fini(&pool->slots);
                 drop_options(pool);
-                if (pool->owner)
-                        pool->owner->gone(pool->owner, pool);
+                owner = load_relaxed(&pool->owner);
+                if (owner)
+                        owner->gone(owner, pool);
                 shelf_give(&shelf, pool);
         }
         return is_gone;
+}
+
+bool pool_end_if_over(struct lido_pool *pool)
+{
+        return end_if_over(pool, true);
+}
+
+void pool_end_orphan(struct lido_pool *pool)
+{
+        end_if_over(pool, false);
 }
 
 void pool_enter(struct lido_pool *pool)
@@ -266,7 +285,7 @@ void pool_leave(struct lido_pool *pool)
         if (load_relaxed(&pool->host))
                 pool_call_keeper(pool);
         else
-                pool_end_if_over(pool);
+                pool_end_orphan(pool);
 }
 
 /* ---- the keeper ------------------------------------------------------------------------------------------- */
@@ -316,7 +335,7 @@ static void run_orphan(struct lido_pool *pool, struct lido_slot *slot)
 
         if (word & MARK_ANSWERED) {
                 op_finish(pool, slot);
-                pool_end_if_over(pool);
+                pool_end_orphan(pool);
                 return;
         }
         if (word_state(word) != SLOT_CLOSING) {
@@ -467,13 +486,14 @@ void pool_vacate(struct lido_pool *pool, struct lido_slot *slot, uint64_t genera
                 budget_give(budget, was_stolen);
 }
 
-void pool_emit_misuse(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation, struct lido_event *event)
+void pool_emit_late(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation, struct lido_event *event)
 {
         pool_enter(pool);
-        if (load_seq_cst(&pool->stage) == POOL_RUNNING && load_relaxed(&slot->pool) == pool &&
+        if (load_seq_cst(&pool->stage) == POOL_RUNNING && slots_has(&pool->slots, slot) &&
             generation >= load_relaxed(&slot->first_generation)) {
                 event->slot = load_relaxed(&slot->index);
-                add_relaxed(&pool->misused, 1);
+                if (event->type == LIDO_EVENT_MISUSE)
+                        add_relaxed(&pool->misused, 1);
                 pool_emit(pool, event);
         }
         pool_leave(pool);

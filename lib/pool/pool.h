@@ -114,7 +114,7 @@ struct lido_pool {
         _Atomic(struct lido_budget *) budget; /* set before anybody knows the pool, NULL once it has ended */
         struct budget_member budgeted;        /* guarded by the lock of the budget */
         _Atomic uint64_t used_ns;             /* when it was used last, as far as is known */
-        struct pool_owner *owner;             /* constant; NULL: the embedder */
+        _Atomic(struct pool_owner *) owner;   /* set while it is opened, then constant; NULL: the embedder */
         struct turnstile turnstile;           /* for those who acquire several leases at once */
 
         struct waitq waitq;
@@ -179,9 +179,13 @@ int pool_set_options(struct lido_pool *pool, const struct lido_pool_options *opt
 struct lido_pool *pool_new(const struct lido_factory *factory, const struct lido_pool_options *options,
                            struct pool_host *host);
 
-/* If the pool is closed and empty, and its guests have left, call its factory's end, once; if it was freed as well, its slots go back to the region
- * and its memory to the shelf. Loop thread; without a service, any. Returns: true when the pool is gone. */
+/* If the pool is closed and empty, and its guests have left, call its factory's end, once; if it was freed as well, its slots go
+ * back to the region and its memory to the shelf. Keeper's thread, outside any other work on it. Returns: true when the
+ * pool is gone. */
 bool pool_end_if_over(struct lido_pool *pool);
+
+/* The same for a pool that has lost its service; nothing for one that has one. Threads: any, no lock held. */
+void pool_end_orphan(struct lido_pool *pool);
 
 /* Somebody is about to wait, and to look at the pool after that: until pool_leave it does not end. */
 void pool_enter(struct lido_pool *pool);
@@ -240,9 +244,9 @@ void pool_vacate(struct lido_pool *pool, struct lido_slot *slot, uint64_t genera
 /* Tell the embedder. `event` has type and details; the pool's own fields are filled in here. No lock held. */
 void pool_emit(struct lido_pool *pool, struct lido_event *event);
 
-/* As pool_emit, counted as misuse, for an event about a lease or op of `generation` on a slot that may since belong to another
- * pool, or to none: then nobody is told, for there is nobody to tell. */
-void pool_emit_misuse(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation, struct lido_event *event);
+/* As pool_emit, for an event about a lease, an op or a life of `generation` on a slot that the caller does not own: it may belong
+ * to another pool by now, or to none, and then nobody is told, for there is nobody to tell. Misuse is counted. */
+void pool_emit_late(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation, struct lido_event *event);
 
 /* Add a duration to a histogram of the pool. */
 void pool_record(_Atomic uint64_t *sum_ns, _Atomic uint64_t *max_ns, _Atomic uint64_t *bucket, uint64_t ns);

@@ -67,7 +67,7 @@ static void slot_join(struct lido_slot *slot, struct lido_pool *pool, uint32_t i
         uint64_t word = load_relaxed(&slot->word);
         uint64_t next = word == 0 ? word_make((random >> 24) << GENERATION_SHIFT, SLOT_VACANT) : word_next(word, SLOT_VACANT);
 
-        store_relaxed(&slot->pool, pool);
+        store_release(&slot->pool, pool); /* pairs with those who follow it from a lease that may have ended */
         store_relaxed(&slot->index, index);
         store_relaxed(&slot->first_generation, word_generation(next));
         store_relaxed(&slot->seen_word, 0);
@@ -119,6 +119,15 @@ struct lido_slot *slots_at(const struct slots *slots, uint32_t index)
         unsigned k = chunk_of(index);
 
         return load_acquire(&slots->chunk[k]) + (index - chunk_start(k));
+}
+
+bool slots_has(const struct slots *slots, const struct lido_slot *slot)
+{
+        uint32_t index = load_relaxed(&slot->index);
+        unsigned k = chunk_of(index);
+        struct lido_slot *chunk = k < CHUNKS ? load_acquire(&slots->chunk[k]) : NULL;
+
+        return chunk && chunk + (index - chunk_start(k)) == slot;
 }
 
 static bool claim_as_lease(struct lido_slot *slot, uint64_t word, uint64_t *ret_generation)

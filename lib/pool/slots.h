@@ -118,8 +118,7 @@ struct lido_slot {
         _Atomic(const char *) released_site;   /* where it was released last; likewise */
         _Atomic(const char *) tag;             /* on whose behalf; likewise */
         _Atomic uint64_t leases;               /* how often it was lent, ever; likewise */
-        _Atomic uint32_t holder;               /* thread that has it; 0: nobody, or not written yet; likewise */
-        _Atomic uint32_t index;                /* constant while it belongs to a pool */
+        _Atomic uint64_t holder;               /* thread that has it, under which generation: see slot_holder; likewise */
 
         /* From here on touched once in a while: upkeep and waiting. */
         struct letter letter __attribute__((aligned(64))); /* owner of the slot: on its way to the keeper */
@@ -127,7 +126,8 @@ struct lido_slot {
         _Atomic uint64_t life;      /* owner writes: the ticket of its open, which names it in a lido_handle */
         _Atomic uint64_t born_ns;   /* owner writes: when the object was opened */
         _Atomic uint64_t acquired_ns; /* owner writes, where the pool keeps time: when it was acquired */
-        uint64_t leases_at_birth;   /* owner */
+        _Atomic uint32_t index;     /* constant while it belongs to a pool */
+        uint32_t leases_at_birth;   /* owner: the low half */
         uint64_t expires_ns;        /* owner: end of its lifetime, drawn once */
         uint64_t contended_ns;      /* owner: when it was given back last while somebody waited */
         _Atomic uint64_t order;     /* owner writes: place in the order of releases, for FIFO pools */
@@ -169,6 +169,21 @@ struct slots {
         _Atomic uint32_t high;                     /* scans look at slots below this; grows only */
 };
 
+/* What the one who begins a lease writes into `holder`: the low half of the generation's number, and his thread. */
+static inline uint64_t holder_make(uint64_t generation, uint32_t thread)
+{
+        return generation << (32 - GENERATION_SHIFT) | thread;
+}
+
+/* The thread that has the slot as a lease of this word's generation; 0 while it is not known: between the claim and the note of
+ * it, and while somebody has claimed it who is no borrower (the keeper, a reporting factory). */
+static inline uint32_t slot_holder(const struct lido_slot *slot, uint64_t word)
+{
+        uint64_t holder = load_relaxed(&slot->holder);
+
+        return (holder ^ holder_make(word_generation(word), 0)) >> 32 == 0 ? (uint32_t)holder : 0;
+}
+
 /* May a slot go from one state to the other? The picture above, as a table. */
 bool slot_may_move(enum slot_state from, enum slot_state to);
 
@@ -200,6 +215,9 @@ void slots_fini(struct slots *slots);
 
 /* The slot of an index below capacity. */
 struct lido_slot *slots_at(const struct slots *slots, uint32_t index);
+
+/* Is this slot one of these now? It may have been another pool's, whose memory this one has. Threads: any. */
+bool slots_has(const struct slots *slots, const struct lido_slot *slot);
 
 /* Claim an idle slot, or else a rested one: the lowest, so that load gathers there and the high ones fall idle.
  * Returns: the slot, now LEASED, its generation in *ret_generation and whether it had rested; NULL: none. */

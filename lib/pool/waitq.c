@@ -341,7 +341,7 @@ static bool is_deadlocked(struct lido_pool *pool) REQUIRES(pool->waitq.lock)
                 return false;
         slots_for_each (slot, &pool->slots) {
                 uint64_t word = load_seq_cst(&slot->word);
-                uint32_t holder = load_relaxed(&slot->holder);
+                uint32_t holder = slot_holder(slot, word);
 
                 if (word_state(word) == SLOT_VACANT)
                         continue;

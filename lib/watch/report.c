@@ -129,7 +129,7 @@ static void put_slot(struct line *line, struct lido_pool *pool, struct lido_slot
         if (word_state(word) != SLOT_LEASED)
                 return;
         put(line, " by thread ");
-        put_number(line, load_relaxed(&slot->holder));
+        put_number(line, slot_holder(slot, word));
         put(line, " at ");
         put(line, site ? site : "?");
         if (tag) {

@@ -22,9 +22,11 @@ uint64_t lido_histogram_quantile_ns(const struct lido_histogram *histogram, doub
         uint64_t below = 0;
 
         for (unsigned i = 0; i < LIDO_HISTOGRAM_BUCKETS; i++) {
+                uint64_t edge_ns = i + 1 < LIDO_HISTOGRAM_BUCKETS ? histogram_edge_ns(i) : UINT64_MAX; /* the last has none */
+
                 below += histogram->bucket[i];
                 if (below > 0 && (double)below >= rank)
-                        return histogram_edge_ns(i) < histogram->max_ns ? histogram_edge_ns(i) : histogram->max_ns;
+                        return edge_ns < histogram->max_ns ? edge_ns : histogram->max_ns;
         }
         return 0;
 }

@@ -12,6 +12,13 @@
 #include "support/fixture.h"
 #include "support/suite.h"
 
+/* It survives no thread that is started after such a fork, and puts signals off while a thread sleeps on a futex. */
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define UNDER_THREAD_SANITIZER 1
+#endif
+#endif
+
 static unsigned count_entries(const char *path)
 {
         DIR *folder = opendir(path);
@@ -302,6 +309,7 @@ END_TEST
 
 /* ---- process life ------------------------------------------------------------------------------------------------------ */
 
+#if !defined(UNDER_THREAD_SANITIZER)
 static _Atomic int signals;
 
 static void count_signal(int number)
@@ -331,6 +339,7 @@ START_TEST(signals_interrupt_no_wait)
         fixture_end(f);
 }
 END_TEST
+#endif
 
 /* What the child must find out without harming anything of the parent's. */
 static int live_as_child(struct fixture *f, lido_lease lease)
@@ -377,14 +386,14 @@ START_TEST(a_child_is_told_that_the_pool_is_its_parents_and_harms_nothing)
 }
 END_TEST
 
-static int start_over(struct fixture *f)
+#if !defined(UNDER_THREAD_SANITIZER)
+static int start_over(void)
 {
         struct lido_service *service;
         struct lido_pool *pool;
         struct fake fake;
         lido_lease lease;
 
-        (void)f;
         fake_init(&fake);
         if (lido_service_start(&service, NULL) != LIDO_OK || lido_pool_open(&pool, service, &fake.factory, NULL) != LIDO_OK)
                 return 1;
@@ -419,7 +428,7 @@ START_TEST(a_child_may_start_a_service_of_its_own_whatever_its_parent_was_doing)
                 pid_t pid = fork();
 
                 if (pid == 0)
-                        _exit(start_over(f));
+                        _exit(start_over());
                 ck_assert_int_eq(waitpid(pid, &status, 0), pid);
                 ck_assert_int_eq(status, 0);
         }
@@ -428,6 +437,7 @@ START_TEST(a_child_may_start_a_service_of_its_own_whatever_its_parent_was_doing)
         fixture_end(f);
 }
 END_TEST
+#endif
 
 int main(void)
 {
@@ -444,9 +454,13 @@ int main(void)
                                  an_attached_service_works_while_the_embedder_runs_its_loop,
                                  an_attached_service_does_not_keep_the_loop_going,
                                  a_detached_service_leaves_its_leases_to_their_holders,
+#if !defined(UNDER_THREAD_SANITIZER)
                                  signals_interrupt_no_wait,
+#endif
                                  a_child_is_told_that_the_pool_is_its_parents_and_harms_nothing,
+#if !defined(UNDER_THREAD_SANITIZER)
                                  a_child_may_start_a_service_of_its_own_whatever_its_parent_was_doing,
+#endif
                                  NULL,
                          });
 }

@@ -328,6 +328,40 @@ START_TEST(waiting_on_the_services_own_loop_thread_is_a_deadlock)
 }
 END_TEST
 
+static int wait_while_holding(int nested, uint32_t *ret_heard)
+{
+        struct fixture *f = fixture_new();
+        struct borrower other = { .rc = 0 };
+        lido_lease mine, none;
+        int rc;
+
+        f->options.max = 2;
+        f->options.nested = nested;
+        fixture_open(f);
+        borrower_start(&other, f->pool, PATIENCE_MS);
+        ck_assert_int_eq(borrower_join(&other), LIDO_OK);
+        mine = must_acquire(f);
+        rc = lido_acquire(f->pool, 20, &none);
+        *ret_heard = heard(f, LIDO_EVENT_NESTED);
+        must_release(mine);
+        must_release(other.lease);
+        fixture_end(f);
+        return rc;
+}
+
+START_TEST(a_nested_acquire_is_told_of_refused_or_let_be)
+{
+        uint32_t events;
+
+        ck_assert_int_eq(wait_while_holding(LIDO_NESTED_WARN, &events), LIDO_ETIMEDOUT);
+        ck_assert_uint_eq(events, 1);
+        ck_assert_int_eq(wait_while_holding(LIDO_NESTED_LENIENT, &events), LIDO_ETIMEDOUT);
+        ck_assert_uint_eq(events, 0);
+        ck_assert_int_eq(wait_while_holding(LIDO_NESTED_STRICT, &events), LIDO_EDEADLK);
+        ck_assert_uint_eq(events, 0);
+}
+END_TEST
+
 int main(void)
 {
         return suite_run("pool/misuse", (const TTest *[]){
@@ -343,6 +377,7 @@ int main(void)
                                                 waiting_for_the_own_pool_in_a_hook_is_a_deadlock_and_trying_is_not,
                                                 a_blocking_hook_may_wait_for_another_pool,
                                                 waiting_on_the_services_own_loop_thread_is_a_deadlock,
+                                                a_nested_acquire_is_told_of_refused_or_let_be,
                                                 NULL,
                                         });
 }

@@ -165,6 +165,137 @@ START_TEST(an_event_mask_is_kept_and_none_means_all)
 }
 END_TEST
 
+/* ---- as text ----------------------------------------------------------------------------------------------------------- */
+
+static struct lido_pool_options parsed(const char *text)
+{
+        struct lido_pool_options options = LIDO_POOL_OPTIONS_INIT;
+        struct lido_error error = { .code = 0 };
+
+        if (lido_options_parse(&options, text, &error) != LIDO_OK)
+                ck_abort_msg("\"%s\" was refused: %s", text, error.text);
+        return options;
+}
+
+START_TEST(text_sets_the_options_that_it_names_and_no_other)
+{
+        struct lido_pool_options options = parsed("max=32 idle_timeout=10min,order=fifo&max_uses=unlimited;leak_after=never\n"
+                                                  "lifetime_jitter=none overtake=250us start=fail_fast");
+        struct lido_pool_options zero = LIDO_POOL_OPTIONS_INIT;
+
+        ck_assert_uint_eq(options.max, 32);
+        ck_assert_int_eq(options.idle_timeout_ms, 600000);
+        ck_assert_int_eq(options.order, LIDO_ORDER_FIFO);
+        ck_assert_uint_eq(options.max_uses, LIDO_UNLIMITED);
+        ck_assert_int_eq(options.leak_after_ms, LIDO_NEVER);
+        ck_assert_uint_eq(options.lifetime_jitter, LIDO_NONE);
+        ck_assert_int_eq(options.overtake_us, 250);
+        ck_assert_int_eq(options.start, LIDO_START_FAIL_FAST);
+        ck_assert_int_eq(options.check_after_ms, 0);
+        options = parsed(" \t, ");
+        ck_assert_mem_eq(&options, &zero, sizeof zero);
+}
+END_TEST
+
+START_TEST(a_duration_has_a_unit_and_becomes_the_options_own)
+{
+        ck_assert_int_eq(parsed("lifetime=5ms").lifetime_ms, 5);
+        ck_assert_int_eq(parsed("lifetime=5s").lifetime_ms, 5000);
+        ck_assert_int_eq(parsed("lifetime=5min").lifetime_ms, 300000);
+        ck_assert_int_eq(parsed("lifetime=5h").lifetime_ms, 18000000);
+        ck_assert_int_eq(parsed("lifetime=5d").lifetime_ms, 432000000);
+        ck_assert_int_eq(parsed("overtake=3ms").overtake_us, 3000);
+        ck_assert_int_eq(parsed("lifetime_ms=5").lifetime_ms, 5); /* by the name of the field, which says the unit */
+}
+END_TEST
+
+START_TEST(text_that_is_wrong_changes_nothing_and_says_what_is_wrong)
+{
+        static const struct {
+                const char *text, *names;
+        } cases[] = {
+                { "max=0", "max" },          { "max=1000001", "max" },       { "max=", "max" },
+                { "max", "max" },            { "max=-1", "max" },            { "max=1x", "max" },
+                { "max=99999999999999999999", "max" }, { "lifetime=0s", "lifetime" }, { "lifetime=5weeks", "lifetime" },
+                { "lifetime=99999999d", "lifetime" }, { "order=random", "order" }, { "maximum=3", "maximum" },
+                { "=3", "" },                { "min=3 max=4 nested=no", "nested" }, { "open_inline=2", "open_inline" },
+                { "lifetime=-1s", "lifetime" }, { "lifetime=99999999999999999999999s", "lifetime" }, { "max=unlimited", "max" },
+        };
+
+        for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+                struct lido_pool_options options = LIDO_POOL_OPTIONS_INIT, before;
+                struct lido_error error = { .code = 0 };
+
+                options.max = 7;
+                before = options;
+                ck_assert_msg(lido_options_parse(&options, cases[i].text, &error) == LIDO_EINVAL, "\"%s\" was taken", cases[i].text);
+                ck_assert_mem_eq(&options, &before, sizeof before);
+                ck_assert_int_eq(error.code, LIDO_EINVAL);
+                ck_assert_msg(strstr(error.text, cases[i].names) != NULL && error.text[0] != '\0', "\"%s\": %s", cases[i].text,
+                              error.text);
+                ck_assert_int_eq(lido_options_parse(&options, cases[i].text, NULL), LIDO_EINVAL);
+        }
+        ck_assert_int_eq(lido_options_parse(NULL, "max=1", NULL), LIDO_EINVAL);
+}
+END_TEST
+
+START_TEST(what_is_printed_is_parsed_as_the_same)
+{
+        struct lido_pool_options options, again;
+        char text[2000], twice[2000];
+
+        ck_assert_int_eq(options_take(&options, NULL, NULL), LIDO_OK);
+        options.max = 17;
+        options.order = LIDO_ORDER_FIFO;
+        options.leak_after_ms = 90000;
+        size_t length = lido_options_print(&options, text, sizeof text);
+        ck_assert_uint_lt(length, sizeof text);
+        again = parsed(text);
+        lido_options_print(&again, twice, sizeof twice);
+
+        ck_assert_str_eq(text, twice);
+        ck_assert_uint_eq(again.max, 17);
+        ck_assert_int_eq(again.leak_after_ms, 90000);
+        ck_assert_uint_eq(lido_options_print(&options, twice, 5), length);
+        ck_assert_uint_eq(strlen(twice), 4);
+}
+END_TEST
+
+START_TEST(every_option_that_is_printed_is_described)
+{
+        struct lido_pool_options options = LIDO_POOL_OPTIONS_INIT;
+        char printed[2000], described[6000];
+        unsigned lines = 0, options_seen = 0;
+
+        lido_options_print(&options, printed, sizeof printed);
+        ck_assert_uint_lt(lido_options_describe(described, sizeof described), sizeof described);
+        for (char *c = described; *c; c++)
+                lines += *c == '\n';
+        for (char *pair = strtok(printed, " "); pair; pair = strtok(NULL, " ")) {
+                *strchr(pair, '=') = '\0';
+                ck_assert_msg(strstr(described, pair) != NULL, "%s is not described", pair);
+                options_seen++;
+        }
+
+        ck_assert_uint_eq(lines, options_seen);
+        ck_assert_uint_gt(lines, 30);
+}
+END_TEST
+
+START_TEST(a_refused_option_is_named_with_its_value_and_range)
+{
+        struct lido_pool_options options = LIDO_POOL_OPTIONS_INIT, ours;
+        struct lido_error error = { .code = 0 };
+
+        options.lifetime_jitter = 101;
+        ck_assert_int_eq(options_take(&ours, &options, &error), LIDO_EINVAL);
+
+        ck_assert_ptr_nonnull(strstr(error.text, "lifetime_jitter"));
+        ck_assert_ptr_nonnull(strstr(error.text, "101"));
+        ck_assert_ptr_nonnull(strstr(error.text, "100"));
+}
+END_TEST
+
 int main(void)
 {
         return suite_run("pool/options", (const TTest *[]){
@@ -176,6 +307,12 @@ int main(void)
                                                  an_older_caller_gets_defaults_for_what_it_lacks,
                                                  a_newer_caller_is_told_when_it_asks_for_what_we_lack,
                                                  an_event_mask_is_kept_and_none_means_all,
+                                                 text_sets_the_options_that_it_names_and_no_other,
+                                                 a_duration_has_a_unit_and_becomes_the_options_own,
+                                                 text_that_is_wrong_changes_nothing_and_says_what_is_wrong,
+                                                 what_is_printed_is_parsed_as_the_same,
+                                                 every_option_that_is_printed_is_described,
+                                                 a_refused_option_is_named_with_its_value_and_range,
                                                  NULL,
                                          });
 }

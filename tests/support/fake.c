@@ -25,7 +25,8 @@ static struct fake_object *object_new(struct fake *fake)
         return object;
 }
 
-static void object_free(struct fake_object *object)
+/* Of the object alone; the pool's count of those alive is a matter of its own. */
+static void object_end(struct fake_object *object)
 {
         struct fake *fake = object->fake;
 
@@ -35,6 +36,13 @@ static void object_free(struct fake_object *object)
                 atomic_fetch_add(&fake->ended_watched, 1);
         free(object);
         atomic_fetch_add(&fake->closed, 1);
+}
+
+static void object_free(struct fake_object *object)
+{
+        struct fake *fake = object->fake;
+
+        object_end(object);
         atomic_fetch_sub(&fake->alive, 1);
 }
 
@@ -69,6 +77,8 @@ static int answer(struct fake *fake, const struct fake_op *job)
                 object = object_new(fake);
         if (job->hook == FAKE_CLOSE)
                 object_free(object);
+        if (job->hook == FAKE_RESET && job->step.status == LIDO_OK)
+                atomic_store(&object->is_dirty, false);
         atomic_fetch_sub(&fake->at_work[job->hook], 1);
         rc = answer_once(fake, job, object);
         if (rc != LIDO_OK && job->hook == FAKE_OPEN && job->step.status == LIDO_OK)
@@ -248,7 +258,9 @@ static enum lido_verdict hook_verdict(void *object, void *context)
         struct fake *fake = context;
 
         atomic_fetch_add(&fake->verdicts, 1);
-        return atomic_load(&o->is_broken) ? LIDO_VERDICT_DEAD : (enum lido_verdict)atomic_load(&fake->verdict_says);
+        if (atomic_load(&o->is_broken))
+                return LIDO_VERDICT_DEAD;
+        return atomic_load(&o->is_dirty) ? LIDO_VERDICT_RESET : (enum lido_verdict)atomic_load(&fake->verdict_says);
 }
 
 static void hook_interrupt(void *object, void *context)
@@ -283,7 +295,7 @@ static void hook_unwatch(void *object, void *context)
         is_dropped = o->is_dropped;
         pthread_mutex_unlock(&fake->lock);
         if (is_dropped)
-                object_free(o);
+                object_end(o);
 }
 
 static void hook_end(void *context)
@@ -393,13 +405,12 @@ void fake_drop(struct fake_object *object)
         struct fake *fake = object->fake;
         bool is_watched;
 
-        atomic_fetch_add(&fake->alive, 1);
         pthread_mutex_lock(&fake->lock);
         object->is_dropped = true;
         is_watched = atomic_load(&object->is_watched);
         pthread_mutex_unlock(&fake->lock);
         if (!is_watched)
-                object_free(object);
+                object_end(object);
 }
 
 void fake_use(struct fake_object *object)

@@ -50,6 +50,7 @@ struct fake_object {
         uint32_t serial;       /* 1 is the first that was ever opened */
         _Atomic uint32_t users; /* borrowers that use it, by fake_use */
         _Atomic bool is_broken; /* fake_break: its peek says DEAD, its check fails */
+        _Atomic bool is_dirty;  /* a borrower has left something: its verdict says RESET, and a reset cleans it */
         lido_handle handle;    /* as watch was told; loop thread */
         _Atomic bool is_watched;
         bool is_dropped;        /* detached and ended by its owner, while it was still watched; guarded by fake->lock */

@@ -77,7 +77,10 @@ lido_lease must_acquire(struct fixture *f)
 {
         lido_lease lease = { NULL, 0 };
 
-        must(lido_acquire(f->pool, PATIENCE_MS, &lease) == LIDO_OK);
+        int rc = lido_acquire(f->pool, PATIENCE_MS, &lease);
+
+        if (rc != LIDO_OK)
+                ck_abort_msg("acquire: %s", lido_err_name(rc));
         must(lido_object(lease));
         return lease;
 }

@@ -1,0 +1,217 @@
+/* Why an acquire fails: the cause, the last error, the longest holders. In words: tests/watch/report.c. */
+#include "pool/blame.h"
+
+#include "support/desk.h"
+#include "support/suite.h"
+
+static struct lido_blame blame_of(struct desk *desk)
+{
+        struct lido_blame blame = LIDO_BLAME_INIT;
+
+        ck_assert_int_eq(lido_pool_blame(desk->pool, &blame), LIDO_OK);
+        return blame;
+}
+
+static struct desk *desk_of(uint32_t max)
+{
+        struct desk *desk = desk_new();
+
+        desk->f.options.max = max;
+        desk_open(desk);
+        return desk;
+}
+
+START_TEST(with_something_idle_nothing_stands_in_the_way)
+{
+        struct desk *desk = desk_of(1);
+
+        desk_warm_up(desk, 1);
+
+        ck_assert_int_eq(blame_of(desk).cause, LIDO_CAUSE_NONE);
+        ck_assert_uint_eq(blame_of(desk).idle, 1);
+        desk_end(desk);
+}
+END_TEST
+
+START_TEST(all_lent_the_holders_are_to_blame)
+{
+        struct desk *desk = desk_of(1);
+        lido_lease lease;
+
+        desk_warm_up(desk, 1);
+        lease = desk_acquire(desk);
+
+        ck_assert_int_eq(blame_of(desk).cause, LIDO_CAUSE_EXHAUSTED);
+        must_release(lease);
+        desk_end(desk);
+}
+END_TEST
+
+START_TEST(a_slow_open_is_to_blame)
+{
+        struct desk *desk = desk_of(1);
+        struct waiting w = { .calls = 0 };
+
+        fake_always(&desk->f.fake, FAKE_OPEN, (struct fake_step){ .way = FAKE_LATER });
+        desk_wait(desk, &w, LIDO_NEVER);
+        desk_turn(desk);
+
+        ck_assert_int_eq(blame_of(desk).cause, LIDO_CAUSE_OPENING);
+        ck_assert_uint_eq(blame_of(desk).waiting, 1);
+        fake_answer(&desk->f.fake, FAKE_OPEN);
+        desk_turn(desk);
+        must_release(w.lease);
+        desk_end(desk);
+}
+END_TEST
+
+START_TEST(a_server_that_is_down_is_to_blame_and_its_last_words_are_kept_with_their_age)
+{
+        struct desk *desk = desk_of(1);
+        struct waiting w = { .calls = 0 };
+
+        fake_always(&desk->f.fake, FAKE_OPEN,
+                    (struct fake_step){ .status = LIDO_EFACTORY, .failure = LIDO_FAILURE_PERMANENT, .text = "no such database" });
+        desk_wait(desk, &w, LIDO_NEVER);
+        desk_turn(desk);
+        clock_advance(3 * NS_PER_S);
+
+        ck_assert_int_eq(blame_of(desk).cause, LIDO_CAUSE_DOWN);
+        ck_assert_str_eq(blame_of(desk).last_error.text, "no such database");
+        ck_assert_uint_eq(blame_of(desk).last_error_age_ns, 3 * NS_PER_S);
+        desk_end(desk);
+}
+END_TEST
+
+START_TEST(an_open_that_tries_again_does_not_hide_that_the_server_is_down)
+{
+        struct desk *desk = desk_new();
+        struct waiting w = { .calls = 0 };
+
+        desk->f.options.max = 1;
+        desk->f.options.backoff_min_ms = desk->f.options.backoff_max_ms = 10;
+        fake_once(&desk->f.fake, FAKE_OPEN, (struct fake_step){ .status = LIDO_EFACTORY });
+        fake_always(&desk->f.fake, FAKE_OPEN, (struct fake_step){ .way = FAKE_LATER });
+        desk_open(desk);
+        desk_wait(desk, &w, LIDO_NEVER);
+        desk_turn(desk);
+        desk_pass_time(desk, NS_PER_S);
+        ck_assert_uint_eq(fake_kept(&desk->f.fake, FAKE_OPEN), 1);
+
+        ck_assert_int_eq(blame_of(desk).cause, LIDO_CAUSE_DOWN);
+        fake_answer(&desk->f.fake, FAKE_OPEN);
+        desk_turn(desk);
+        must_release(w.lease);
+        desk_end(desk);
+}
+END_TEST
+
+START_TEST(what_is_being_ended_is_to_blame)
+{
+        struct desk *desk = desk_of(1);
+
+        fake_always(&desk->f.fake, FAKE_CLOSE, (struct fake_step){ .way = FAKE_LATER });
+        desk_warm_up(desk, 1);
+        lido_discard(desk_acquire(desk));
+        desk_turn(desk);
+
+        ck_assert_int_eq(blame_of(desk).cause, LIDO_CAUSE_UPKEEP);
+        fake_answer(&desk->f.fake, FAKE_CLOSE);
+        desk_turn(desk);
+        desk_end(desk);
+}
+END_TEST
+
+START_TEST(a_pause_is_to_blame)
+{
+        struct desk *desk = desk_of(1);
+        struct lido_acquire_options options = LIDO_ACQUIRE_OPTIONS_INIT;
+        struct lido_blame blame = LIDO_BLAME_INIT;
+        lido_lease lease;
+
+        desk_warm_up(desk, 1);
+        ck_assert_int_eq(lido_pool_pause(desk->pool, LIDO_PAUSE_REJECT), LIDO_OK);
+        ck_assert_int_eq(blame_of(desk).cause, LIDO_CAUSE_PAUSED);
+        options.blame = &blame;
+        ck_assert_int_ne(lido_acquire_with(desk->pool, &options, &lease), LIDO_OK);
+        ck_assert_uint_ne(blame.cause, LIDO_CAUSE_NONE);
+        ck_assert_int_eq(lido_pool_resume(desk->pool), LIDO_OK);
+        ck_assert_int_eq(blame_of(desk).cause, LIDO_CAUSE_NONE);
+        desk_end(desk);
+}
+END_TEST
+
+START_TEST(of_many_holders_the_longest_are_named_longest_first)
+{
+        struct desk *desk = desk_new();
+        struct lido_blame blame;
+        lido_lease lease[12];
+
+        desk->f.options.max = 12;
+        desk->f.options.lifetime_ms = LIDO_NEVER;
+        desk->f.fake.factory.flags |= LIDO_FACTORY_TIMED;
+        desk_open(desk);
+        desk_warm_up(desk, 12);
+        for (int i = 0; i < 12; i++) {
+                lease[i] = desk_acquire(desk);
+                clock_advance(NS_PER_S);
+        }
+        blame = blame_of(desk);
+
+        ck_assert_uint_eq(blame.holders, LIDO_BLAME_HOLDERS);
+        for (uint32_t i = 0; i < LIDO_BLAME_HOLDERS; i++) {
+                ck_assert_uint_eq(blame.holder[i].slot, lease[i].slot->index);
+                ck_assert_uint_eq(blame.holder[i].held_ns, (12 - i) * NS_PER_S);
+        }
+        for (int i = 0; i < 12; i++)
+                must_release(lease[i]);
+        desk_end(desk);
+}
+END_TEST
+
+START_TEST(without_a_clock_at_each_acquire_a_holders_age_comes_from_the_passes)
+{
+        struct desk *desk = desk_of(2);
+        lido_lease lease;
+
+        desk_warm_up(desk, 2);
+        lease = desk_acquire(desk);
+        ck_assert_uint_eq(blame_of(desk).holder[0].held_ns, 0); /* not known yet */
+        desk_pass_time(desk, 60 * NS_PER_S);
+
+        ck_assert_uint_ge(blame_of(desk).holder[0].held_ns, 55 * NS_PER_S);
+        ck_assert_uint_le(blame_of(desk).holder[0].held_ns, 60 * NS_PER_S);
+        must_release(lease);
+        desk_end(desk);
+}
+END_TEST
+
+START_TEST(a_caller_with_an_older_struct_gets_what_it_has_room_for)
+{
+        struct desk *desk = desk_of(7);
+        struct lido_blame blame = { .size = offsetof(struct lido_blame, live), .live = 99 };
+
+        ck_assert_int_eq(lido_pool_blame(desk->pool, &blame), LIDO_OK);
+
+        ck_assert_uint_eq(blame.max, 7);
+        ck_assert_uint_eq(blame.live, 99);
+        desk_end(desk);
+}
+END_TEST
+
+int main(void)
+{
+        return suite_run("pool/blame", (const TTest *[]){
+                                               with_something_idle_nothing_stands_in_the_way,
+                                               all_lent_the_holders_are_to_blame,
+                                               a_slow_open_is_to_blame,
+                                               a_server_that_is_down_is_to_blame_and_its_last_words_are_kept_with_their_age,
+                                               an_open_that_tries_again_does_not_hide_that_the_server_is_down,
+                                               what_is_being_ended_is_to_blame,
+                                               a_pause_is_to_blame,
+                                               of_many_holders_the_longest_are_named_longest_first,
+                                               without_a_clock_at_each_acquire_a_holders_age_comes_from_the_passes,
+                                               a_caller_with_an_older_struct_gets_what_it_has_room_for,
+                                               NULL,
+                                       });
+}
