@@ -29,12 +29,44 @@ static uint32_t threads_of_the_process(void)
         return count;
 }
 
+static void *nothing(void *context)
+{
+        return context;
+}
+
+/* The first thread of a process may bring another with it, that of a sanitizer. */
+static void start_a_first_thread(void)
+{
+        pthread_t thread;
+
+        must(pthread_create(&thread, NULL, nothing, NULL) == 0);
+        must(pthread_join(thread, NULL) == 0);
+}
+
+/* A thread that has been joined is seen for a moment more: look until the number stays. */
+static uint32_t settled_threads(void)
+{
+        uint32_t seen, again = threads_of_the_process();
+
+        do {
+                seen = again;
+                for (int i = 0; i < 20; i++) {
+                        give_way();
+                        again = threads_of_the_process();
+                        if (again != seen)
+                                break;
+                }
+        } while (again != seen);
+        return seen;
+}
+
 static struct lido_pool *open_kind(struct contract *contract, struct lido_pool_options *wished)
 {
         struct lido_workers_options options = LIDO_WORKERS_OPTIONS_INIT;
         struct kind *kind = contract->data;
 
-        kind->others = threads_of_the_process();
+        start_a_first_thread();
+        kind->others = settled_threads();
         options.min = 1;
         options.max = options.lease_limit = wished->max;
         options.idle_timeout_ms = wished->idle_timeout_ms ? wished->idle_timeout_ms : LIDO_NEVER;
@@ -46,7 +78,7 @@ static void end_kind(struct contract *contract)
 {
         struct kind *kind = contract->data;
 
-        must(threads_of_the_process() == kind->others);
+        ck_eventually(threads_of_the_process() == kind->others);
 }
 
 static uint32_t alive(struct contract *contract)
