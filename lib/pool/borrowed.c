@@ -2,7 +2,7 @@
 #include "base/clock.h"
 #include "pool/lease.h"
 
-static bool is_current(lido_lease lease)
+static inline __attribute__((always_inline)) bool is_current(lido_lease lease)
 {
         uint64_t word;
 
@@ -24,7 +24,8 @@ static int check(lido_lease lease)
         return (load_acquire(&lease.slot->word) & (~MARKS | MARK_REVOKED)) == revoked ? LIDO_EREVOKED : LIDO_ESTALE;
 }
 
-void *lido_object(lido_lease lease)
+/* hot: measured by tests/bench */
+HOT void *lido_object(lido_lease lease)
 {
         return is_current(lease) ? load_relaxed(&lease.slot->object) : NULL;
 }
