@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "keeper/keeper.h"
+#include "pool/doubt.h"
 #include "pool/op.h"
 #include "pool/options.h"
 #include "pool/waitq.h"
@@ -98,28 +99,13 @@ int lido_pool_clear(struct lido_pool *pool)
         return rc;
 }
 
-/* Back to rest with a doubt: who claims it next, borrower or keeper, has it checked. The mark must be there before anybody
- * can claim it, so it is put on the lease, which is then put back as it is. */
-static void doubt(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation)
-{
-        uint64_t seen = word_make(generation, SLOT_LEASED);
-
-        while (!slot_move(slot, &seen, word_next(seen, SLOT_RESTED) | MARK_SUSPECT))
-                if (seen & MARK_RETIRE) {
-                        pool_decide_marked(pool, slot, generation);
-                        return;
-                }
-        if (load_seq_cst(&pool->gate) & GATE_NOTICE) /* law 2: a waiter may have scanned meanwhile */
-                pool_notice_idle(pool, load_seq_cst(&pool->gate));
-}
-
 int lido_pool_suspect(struct lido_pool *pool)
 {
         int rc = check(pool);
 
         if (rc != LIDO_OK)
                 return rc;
-        for_all(pool, MARK_SUSPECT, doubt);
+        for_all(pool, MARK_SUSPECT, doubt_rest);
         pool_look_again(pool);
         return LIDO_OK;
 }

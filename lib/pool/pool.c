@@ -6,6 +6,7 @@
 #include "base/fork.h"
 #include "base/mem.h"
 #include "base/shelf.h"
+#include "pool/doubt.h"
 #include "pool/op.h"
 #include "pool/waitq.h"
 
@@ -364,9 +365,11 @@ void pool_send(struct lido_pool *pool, struct lido_slot *slot)
 
 struct lido_slot *pool_claim(struct lido_pool *pool, uint64_t *ret_generation, bool *ret_had_rested)
 {
+        struct slots_doubt doubt = pool_doubt(pool);
+
         if (pool_options(pool)->order == LIDO_ORDER_FIFO)
-                return slots_claim_oldest(&pool->slots, ret_generation, ret_had_rested);
-        return slots_claim(&pool->slots, ret_generation, ret_had_rested);
+                return slots_claim_oldest(&pool->slots, &doubt, ret_generation, ret_had_rested);
+        return slots_claim(&pool->slots, &doubt, ret_generation, ret_had_rested);
 }
 
 void pool_note_order(struct lido_pool *pool, struct lido_slot *slot)
@@ -436,7 +439,7 @@ static void reap(struct lido_pool *pool)
         bool had_rested;
 
         while ((load_seq_cst(&pool->gate) & (GATE_CLOSED | GATE_ORPHANED)) &&
-               (slot = slots_claim(&pool->slots, &generation, &had_rested)) != NULL)
+               (slot = slots_claim(&pool->slots, NULL, &generation, &had_rested)) != NULL)
                 pool_decide_marked(pool, slot, generation);
 }
 
@@ -531,6 +534,22 @@ void pool_record(_Atomic uint64_t *sum_ns, _Atomic uint64_t *max_ns, _Atomic uin
                 ;
 }
 
+/* While somebody waits nothing lies idle but what is doubted, and of that so much is being checked as there are who wait. */
+static bool nothing_lies_idle(struct lido_pool *pool, const uint32_t count[SLOT_STATES], uint64_t waiting)
+{
+        struct slots_doubt doubt = pool_doubt(pool);
+
+        if (count[SLOT_IDLE] > 0)
+                return false;
+        slots_for_each (slot, &pool->slots) {
+                uint64_t word = load_seq_cst(&slot->word);
+
+                if (word_state(word) == SLOT_RESTED && (!slot_is_doubted(slot, word, &doubt) || count[SLOT_CHECKING] < waiting))
+                        return false;
+        }
+        return true;
+}
+
 void slots_check(struct lido_pool *pool, bool is_quiet)
 {
         uint32_t count[SLOT_STATES], used;
@@ -544,7 +563,7 @@ void slots_check(struct lido_pool *pool, bool is_quiet)
         lido_assert(load_seq_cst(&pool->live) == used);
         lido_assert(load_seq_cst(&pool->opening) == count[SLOT_OPENING]);
         lido_assert((gate & (GATE_COUNT | GATE_PAUSED)) != (gate & GATE_COUNT) || (gate & GATE_COUNT) == 0 ||
-                    count[SLOT_IDLE] + count[SLOT_RESTED] == 0 || load_relaxed(&pool->has_quotas));
+                    nothing_lies_idle(pool, count, gate & GATE_COUNT) || load_relaxed(&pool->has_quotas));
         lido_assert(!(gate & GATE_EXHAUSTED) || count[SLOT_IDLE] + count[SLOT_RESTED] == 0);
         mutex_lock(&pool->waitq.lock);
         used = 0;

@@ -207,7 +207,8 @@ void pool_look_again(struct lido_pool *pool);
  * here and now. Threads: any, no lock held. */
 void pool_send(struct lido_pool *pool, struct lido_slot *slot);
 
-/* Claim an idle or rested slot in the pool's order. Returns: the slot, a lease of *ret_generation; NULL: none. */
+/* Claim an idle or rested slot in the pool's order. Returns: the slot, a lease of *ret_generation; NULL: none but what is
+ * doubted (doubt.h), if *ret_had_rested says so. */
 struct lido_slot *pool_claim(struct lido_pool *pool, uint64_t *ret_generation, bool *ret_had_rested);
 
 /* In a FIFO pool, note when the slot was given back. The caller owns it. */
