@@ -24,7 +24,7 @@ static uint32_t count_checks(struct lido_pool *pool)
         return count;
 }
 
-void doubt_check(struct lido_pool *pool, uint32_t more)
+static void check_some(struct lido_pool *pool, uint32_t more)
 {
         struct slots_doubt doubt = pool_doubt(pool);
         uint64_t gate = load_seq_cst(&pool->gate), generation;
@@ -43,6 +43,12 @@ void doubt_check(struct lido_pool *pool, uint32_t more)
         }
 }
 
+void doubt_check(struct lido_pool *pool, uint32_t more)
+{
+        doubt_after_suspend(pool);
+        check_some(pool, more);
+}
+
 /* Back to rest as it is: the mark must be there before anybody can claim it. */
 void doubt_rest(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation)
 {
@@ -56,6 +62,28 @@ void doubt_rest(struct lido_pool *pool, struct lido_slot *slot, uint64_t generat
         gate = load_seq_cst(&pool->gate); /* law 2: a waiter may have scanned meanwhile */
         if (gate & GATE_NOTICE)
                 pool_notice_idle(pool, gate);
+}
+
+void doubt_all(struct lido_pool *pool)
+{
+        pool_for_all(pool, MARK_SUSPECT, doubt_rest);
+        pool_look_again(pool);
+}
+
+void doubt_after_suspend(struct lido_pool *pool)
+{
+        struct lido_event event = { .type = LIDO_EVENT_SUSPENDED, .slot = LIDO_UNLIMITED,
+                                    .reason = "the machine was suspended" };
+        uint64_t known_ns = load_relaxed(&pool->suspended_ns), now_ns = clock_suspended_ns();
+
+        do
+                if (now_ns < known_ns + SUSPEND_NS)
+                        return;
+        while (!cas_relaxed(&pool->suspended_ns, &known_ns, now_ns));
+        if (pool->factory.check)
+                doubt_all(pool);
+        event.age_ns = now_ns - known_ns;
+        pool_emit(pool, &event);
 }
 
 void doubt_idle(struct lido_pool *pool, uint64_t since_ns)

@@ -136,6 +136,7 @@ static void set_up(struct lido_pool *pool, const struct lido_factory *factory,
         set_name(pool, options->name ? options->name : factory->kind);
         store_relaxed(&pool->max, options->max);
         store_relaxed(&pool->limit, options->max);
+        store_relaxed(&pool->suspended_ns, clock_suspended_ns());
         store_relaxed(&pool->has_quotas, 0);
         for (int i = 0; i < QUOTAS; i++) {
                 store_relaxed(&pool->quota[i].tag, NULL);
@@ -397,6 +398,26 @@ void pool_decide_marked(struct lido_pool *pool, struct lido_slot *slot, uint64_t
         uint64_t marks = slot_pass_on(slot, generation, SLOT_LEASED);
 
         pool_decide(pool, slot, generation + GENERATION_ONE, marks);
+}
+
+void pool_for_all(struct lido_pool *pool, uint64_t mark, void (*act)(struct lido_pool *, struct lido_slot *, uint64_t))
+{
+        slots_for_each (slot, &pool->slots)
+                for (;;) {
+                        uint64_t word = load_acquire(&slot->word), generation;
+                        enum slot_state state = word_state(word);
+
+                        if (state == SLOT_IDLE || state == SLOT_RESTED) {
+                                if (!slots_claim_this(slot, word, &generation))
+                                        continue;
+                                act(pool, slot, generation);
+                        } else if (state == SLOT_LEASED || state == SLOT_CHECKING || state == SLOT_RESETTING) {
+                                store_relaxed(&slot->retire_reason, LIDO_CLOSE_ROTATED);
+                                if (!slot_mark(slot, word_generation(word), state, mark))
+                                        continue;
+                        }
+                        break;
+                }
 }
 
 /* Whatever changes so that a try may look again. */

@@ -113,6 +113,7 @@ struct lido_pool {
         struct quota quota[QUOTAS];
         _Atomic(struct lido_budget *) budget; /* set before anybody knows the pool, NULL once it has ended */
         struct budget_member budgeted;        /* guarded by the lock of the budget */
+        _Atomic uint64_t suspended_ns;        /* how long the machine had been suspended when the pool looked last */
         _Atomic uint64_t used_ns;             /* when it was used last, as far as is known */
         _Atomic(struct pool_owner *) owner;   /* set while it is opened, then constant; NULL: the embedder */
         struct turnstile turnstile;           /* for those who acquire several leases at once */
@@ -220,6 +221,9 @@ void pool_decide(struct lido_pool *pool, struct lido_slot *slot, uint64_t genera
 
 /* As pool_decide, for one whose marks are still on it. */
 void pool_decide_marked(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation);
+
+/* Claim every object that nobody uses and call `act` with it; mark every one in use. Threads: any, no lock held. */
+void pool_for_all(struct lido_pool *pool, uint64_t mark, void (*act)(struct lido_pool *, struct lido_slot *, uint64_t));
 
 /* Set max, and the limit with it. waitq.lock is held, and there are slots enough. */
 void pool_set_max(struct lido_pool *pool, uint32_t max);

@@ -142,11 +142,15 @@ bool slot_is_doubted(const struct lido_slot *slot, uint64_t word, struct slots_d
 {
         if (word & MARK_SUSPECT)
                 return true;
-        if (doubt->after_ms < 0)
+        if (!doubt->by_clock)
                 return false;
-        if (doubt->now_ns == 0)
+        if (doubt->now_ns == 0) {
+                uint64_t boot_ns = clock_boot_ns();
+
                 doubt->now_ns = clock_now_ns();
-        return doubt->now_ns >= clock_after_ms(load_relaxed(&slot->seen_ns), doubt->after_ms);
+                doubt->is_suspended = boot_ns >= doubt->now_ns + doubt->suspended_ns + SUSPEND_NS;
+        }
+        return doubt->is_suspended || doubt->now_ns >= clock_after_ms(load_relaxed(&slot->seen_ns), doubt->after_ms);
 }
 
 /* May it be claimed? *ret_is_passed_over is set when it may not because it is doubted. */

@@ -56,6 +56,7 @@
 
 #include "base/assert.h"
 #include "base/atomic.h"
+#include "base/clock.h"
 #include "base/inbox.h"
 #include "lido/pool.h"
 #include "pool/region.h"
@@ -219,12 +220,16 @@ struct lido_slot *slots_at(const struct slots *slots, uint32_t index);
 /* Is this slot one of these now? It may have been another pool's, whose memory this one has. Threads: any. */
 bool slots_has(const struct slots *slots, const struct lido_slot *slot);
 
-/* Which slots at rest are doubted: those so marked, and those that have slept for `after_ms` (negative: however long). The
- * clock is read when it is needed first. */
+/* Which slots at rest are doubted: those so marked; those that have slept for `after_ms` (negative: however long); and all when
+ * the machine has been suspended since `suspended_ns` (base/clock.h). The clocks are read when they are needed first. */
 struct slots_doubt {
+        bool by_clock; /* not only by marks */
+        bool is_suspended;
         int64_t after_ms;
+        uint64_t suspended_ns;
         uint64_t now_ns; /* 0: not read yet */
 };
+#define SUSPEND_NS NS_PER_S /* a shorter suspend is none that a peer would notice */
 bool slot_is_doubted(const struct lido_slot *slot, uint64_t word, struct slots_doubt *doubt);
 
 /* Claim an idle slot, or else a rested one: the lowest, so that load gathers there and the high ones fall idle. One at rest
