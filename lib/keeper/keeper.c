@@ -29,6 +29,8 @@ void keeper_init(struct keeper *keeper, void (*wake)(struct pool_host *),
                 keeper->host.wake = wake;
         store_relaxed(&keeper->host.thread, 0);
         keeper->host.loop = NULL;
+        keeper->host.seed = 0;
+        store_relaxed(&keeper->host.seeded, 0);
         keeper->due.root = NULL;
         list_init(&keeper->pools);
         keeper->suspended_ns = clock_suspended_ns();

@@ -219,10 +219,10 @@ void op_want_close(struct lido_pool *pool, struct lido_slot *slot, uint64_t gene
 }
 
 /* Drawn once, and subtracted, so that the lifetime is never exceeded and a fleet does not reconnect together. */
-static uint64_t draw_expiry(struct lido_pool *pool, uint64_t ticket, uint64_t now)
+static uint64_t draw_expiry(struct lido_pool *pool, uint64_t number, uint64_t now)
 {
         uint64_t life = clock_after_ms(0, pool_options(pool)->lifetime_ms);
-        struct random random = { ticket ^ now };
+        struct random random = random_after((struct random){ ~pool->seed }, number);
 
         if (life == CLOCK_NEVER)
                 return CLOCK_NEVER;
@@ -234,7 +234,7 @@ bool op_finish_open(struct lido_pool *pool, struct lido_slot *slot, uint64_t *re
 {
         uint64_t ticket = word_generation(load_relaxed(&slot->word));
         struct lido_event event = { .type = LIDO_EVENT_OPENED, .slot = load_relaxed(&slot->index) };
-        uint64_t now = clock_now_ns();
+        uint64_t now = clock_now_ns(), number;
 
         sub_relaxed(&pool->opening, 1);
         if (slot->status != LIDO_OK) {
@@ -242,11 +242,11 @@ bool op_finish_open(struct lido_pool *pool, struct lido_slot *slot, uint64_t *re
                 pool_vacate(pool, slot, ticket);
                 return false;
         }
-        add_relaxed(&pool->opened, 1);
+        number = add_relaxed(&pool->opened, 1);
         event.age_ns = now - load_relaxed(&slot->op_began_ns);
         pool_record(&pool->open_time.sum_ns, &pool->open_time.max_ns, pool->open_time.bucket, event.age_ns);
         store_relaxed(&slot->born_ns, now);
-        slot->expires_ns = draw_expiry(pool, ticket, now);
+        slot->expires_ns = draw_expiry(pool, number, now);
         store_relaxed(&slot->checked_ns, now);
         slot->leases_at_birth = (uint32_t)load_relaxed(&slot->leases);
         store_relaxed(&slot->life, ticket);

@@ -129,8 +129,9 @@ static void set_name(struct lido_pool *pool, const char *name)
 
 /* Everything but what a late looker may be at: the gate, which says "closed" until the end, the lock, and the host. */
 static void set_up(struct lido_pool *pool, const struct lido_factory *factory,
-                   const struct lido_pool_options *options)
+                   const struct lido_pool_options *options, uint64_t seed)
 {
+        pool->seed = seed;
         pool->hint_index = add_relaxed(&next_hint, 1) % THREAD_HINTS;
         pool->factory = *factory;
         set_name(pool, options->name ? options->name : factory->kind);
@@ -166,10 +167,21 @@ static void set_up(struct lido_pool *pool, const struct lido_factory *factory,
         store_seq_cst(&pool->stage, POOL_ENDED); /* to late lookers, until all else is in place */
         memset(&pool->kept, 0, sizeof pool->kept);
         list_init(&pool->kept.link);
-        pool->kept.random.state = random_seed();
+        pool->kept.random.state = pool->seed;
         pool->kept.next_pass_ns = CLOCK_NEVER;
         pool->kept.is_napping = 1;
         clear_counters(pool);
+}
+
+/* With a given seed each pool has one of its own, by the order in which they are opened. */
+static uint64_t seed_of(struct pool_host *host)
+{
+        struct random random = { host->seed };
+
+        if (host->seed == 0)
+                return random_seed();
+        random = random_after(random, add_relaxed(&host->seeded, 1));
+        return random_next(&random);
 }
 
 struct lido_pool *pool_new(const struct lido_factory *factory, const struct lido_pool_options *options,
@@ -177,6 +189,7 @@ struct lido_pool *pool_new(const struct lido_factory *factory, const struct lido
 {
         int is_new;
         struct lido_pool *pool = shelf_take(&shelf, &is_new);
+        uint64_t seed = seed_of(host);
 
         if (!pool)
                 return NULL;
@@ -191,7 +204,7 @@ struct lido_pool *pool_new(const struct lido_factory *factory, const struct lido
                 store_relaxed(&pool->gate, GATE_CLOSED);
         }
         mutex_lock(&pool->waitq.lock);
-        set_up(pool, factory, options);
+        set_up(pool, factory, options, seed);
         if (slots_grow(&pool->slots, pool, options->max + options->reserve) != LIDO_OK || pool_set_options(pool, options) != LIDO_OK) {
                 mutex_unlock(&pool->waitq.lock);
                 slots_fini(&pool->slots);

@@ -56,6 +56,8 @@ struct pool_host {
         struct inbox called; /* pools that want to be tended */
         void (*wake)(struct pool_host *host);     /* any thread, no lock held; cheap when it is awake already */
         _Atomic uint32_t thread;                  /* the loop's thread id; 0 before it runs */
+        uint64_t seed;                            /* of its pools' jitter; 0: each from the system; constant while it runs */
+        _Atomic uint64_t seeded;                  /* how many it has given one */
         struct uv_loop_s *loop;                   /* constant while it runs; for watch hooks, never looked into */
 };
 
@@ -96,6 +98,7 @@ struct lido_pool {
         struct lido_factory factory; /* constant */
         _Atomic(struct options_version *) options; /* what is in force; swapped as a whole, under waitq.lock */
         char name[32];               /* constant */
+        uint64_t seed;               /* constant; the n-th object's jitter is drawn from it and n */
 
         _Atomic uint32_t max;
         _Atomic uint32_t live;    /* slots that are not VACANT; up before an open, down after VACANT is stored */
