@@ -220,7 +220,8 @@ struct lido_pool_options {
                                    * LIDO_NONE: no jitter */
         uint32_t max_uses;         /* leases after which an object is closed; default LIDO_UNLIMITED */
         int64_t rest_after_ms;     /* idle for so long: peeked before it is lent; default 1 s */
-        int64_t check_after_ms;    /* idle for so long: checked before it is lent; default 30 s */
+        int64_t check_after_ms;    /* idle for so long: checked before it is lent, one for each who wants one; default
+                                    * 30 s */
         int64_t check_interval_ms; /* an idle object is checked so often; default 2 min */
 
         int64_t backoff_min_ms; /* pause after a failed open, with jitter; default 100 ms */

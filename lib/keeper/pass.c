@@ -73,8 +73,8 @@ static void look_at_rested(struct lido_pool *pool, struct lido_slot *slot, uint6
 
         if (!pool->factory.check || !look->may_claim)
                 return;
-        if (look->now < plus(slot->checked_ns, interval))
-                again_at(look, plus(slot->checked_ns, interval));
+        if (look->now < plus(load_relaxed(&slot->checked_ns), interval))
+                again_at(look, plus(load_relaxed(&slot->checked_ns), interval));
         else if (slots_claim_this(slot, word, &generation))
                 op_want(pool, slot, generation, SLOT_CHECKING);
 }

@@ -274,6 +274,7 @@ static struct lido_service *service_new(const struct lido_service_options *optio
                 store_relaxed(&service->is_shut, 1);
         }
         keeper_init(&service->keeper, wake, begin_blocking);
+        service->keeper.host.seed = options->seed;
         strncpy(service->name, options->name ? options->name : "lido", sizeof service->name - 1);
         helpers_init(&service->helpers, options->helpers, service->name);
         service->is_stopping = service->has_begun_to_stop = service->is_ending = service->has_abandoned = false;

@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/sized.h"
 #include "pool/blame.h"
+#include "pool/doubt.h"
 #include "pool/op.h"
 
 /* A hold from which on handing over beats overtaking: waking a thread costs about as much. */
@@ -79,15 +80,6 @@ static bool passes_peek(struct lido_pool *pool, struct lido_slot *slot, uint64_t
         return false;
 }
 
-/* Has it rested for so long that a peek is not enough? */
-static bool needs_check(struct lido_pool *pool, struct lido_slot *slot)
-{
-        uint64_t seen_ns = load_relaxed(&slot->seen_ns);
-        int64_t after_ms = pool_options(pool)->check_after_ms;
-
-        return pool->factory.check && after_ms >= 0 && clock_now_ns() >= clock_after_ms(seen_ns, after_ms);
-}
-
 /* Returns: false when the object has been sent away. */
 static bool is_fit(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation, enum origin origin)
 {
@@ -96,10 +88,6 @@ static bool is_fit(struct lido_pool *pool, struct lido_slot *slot, uint64_t gene
 
         if (marks) {
                 pool_decide_marked(pool, slot, generation);
-                return false;
-        }
-        if (origin == FROM_REST && needs_check(pool, slot)) {
-                op_want(pool, slot, generation, SLOT_CHECKING);
                 return false;
         }
         return !pool->factory.peek || !peeks || passes_peek(pool, slot, generation);
@@ -136,10 +124,14 @@ static int refusal(uint64_t gate)
 static struct lido_slot *claim_labelled(struct lido_pool *pool, uint64_t label, uint64_t *ret_generation,
                                         bool *ret_had_rested)
 {
+        struct slots_doubt doubt = pool_doubt(pool);
+
         slots_for_each (slot, &pool->slots) {
                 uint64_t word = load_seq_cst(&slot->word);
 
-                if (load_relaxed(&slot->label) == label && slots_claim_this(slot, word, ret_generation)) {
+                if (load_relaxed(&slot->label) == label &&
+                    !(word_state(word) == SLOT_RESTED && slot_is_doubted(slot, word, &doubt)) &&
+                    slots_claim_this(slot, word, ret_generation)) {
                         *ret_had_rested = word_state(word) == SLOT_RESTED;
                         return slot;
                 }
@@ -178,6 +170,8 @@ static bool claim_idle(struct lido_pool *pool, const struct want *want, lido_lea
                 slot = claim_wanted(pool, want, &generation, &had_rested);
                 if (!slot) {
                         put_quota_back(pool, want->quota);
+                        if (had_rested)
+                                doubt_check(pool, 1);
                         return false;
                 }
                 is_begun = lease_begin(pool, slot, generation, had_rested ? FROM_REST : FROM_IDLE, want, ret_lease);
