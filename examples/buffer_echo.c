@@ -8,8 +8,8 @@
  *      buffer_echo [PORT]        listens on 127.0.0.1; says "listening on PORT", and on SIGTERM or SIGINT how
  * it went
  *
- * To show that a request allocates nothing once things are warm, malloc and its kin are counted here: the
- * last line says how many allocations the second half of the requests made.
+ * To show that a request allocates nothing once things are warm, malloc and its kin are counted here: SIGUSR1 marks
+ * half-time, which is answered by "half-time at request N", and the last line says how many allocations were made since.
  */
 #include <ctype.h>
 #include <pthread.h>
@@ -288,7 +288,8 @@ static void close_any(uv_handle_t *handle, void *server)
                 connection_close(handle->data);
 }
 
-/* SIGUSR1's part of a load test: remember where half-time was. */
+/* SIGUSR1's part of a load test: remember where half-time was, and say so, for a signal is handled some time after it
+ * was sent. */
 static void on_half(uv_signal_t *handle, int number)
 {
         struct server *server = handle->data;
@@ -296,6 +297,8 @@ static void on_half(uv_signal_t *handle, int number)
         (void)number;
         server->half_requests = server->requests;
         server->half_allocations = atomic_load(&allocations);
+        printf("half-time at request %lu\n", server->half_requests);
+        fflush(stdout);
 }
 
 static void on_stop(uv_signal_t *handle, int number)
