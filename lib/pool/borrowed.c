@@ -4,12 +4,9 @@
 
 static inline __attribute__((always_inline)) bool is_current(lido_lease lease)
 {
-        uint64_t word;
-
         if (!region_has(lease.slot) || !lease_is_whole(lease))
                 return false;
-        word = load_acquire(&lease.slot->word);
-        return (word & ~MARKS) == word_make(lease.generation, SLOT_LEASED) && !(word & MARK_REVOKED);
+        return (load_acquire(&lease.slot->word) & (~MARKS | MARK_REVOKED)) == word_make(lease.generation, SLOT_LEASED);
 }
 
 /* Why a lease is not current, without counting it as misuse. */
