@@ -96,6 +96,8 @@ bool lease_begin(struct lido_pool *pool, struct lido_slot *slot, uint64_t genera
                 return false;
         }
         slot->quota = want->quota;
+        if (!want->is_elsewhere)
+                trace_note(pool, slot, generation);
         self->hint[pool->hint_index] =
                 (struct thread_hint){ pool, slot, word_make(generation + GENERATION_ONE, SLOT_IDLE) };
         write_down(slot, generation, want->site, want->tag, thread_id(), ret_lease);
@@ -204,6 +206,7 @@ static int open_inline(struct lido_pool *pool, const struct want *want, lido_lea
         if (!op_finish_open(pool, slot, &generation, &marks))
                 return status;
         slot->quota = want->quota;
+        trace_note(pool, slot, generation);
         write_down(slot, generation, want->site, want->tag, thread_id(), ret_lease);
         return LIDO_OK;
 }
