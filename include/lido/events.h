@@ -68,6 +68,9 @@ struct lido_event {
         const char *reason;     /* one constant phrase, or NULL */
         uint64_t age_ns;        /* how long it was held, idle or under way */
         const struct lido_error *error; /* or NULL */
+        void *const *frames; /* of LEAK, HOLDER and REVOKED: where the lease was acquired, if backtrace_every had its turn; or NULL */
+        uint32_t frame_count;
+        uint32_t reserved;
 };
 
 /* The name of an event type, "open_failed". Threads: any, also in a signal handler. Blocks: no. */

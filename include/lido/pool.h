@@ -256,6 +256,10 @@ struct lido_pool_options {
         void *event_context;
         uint64_t event_mask; /* default: all but those of each acquire and release */
 
+        uint32_t backtrace_every; /* 1 lease in so many has its backtrace kept, for the reports of leaks and holders: some
+                                   * microseconds for that one, some ten nanoseconds for each other; default 0: none */
+        uint32_t reserved;        /* 0 */
+
         struct lido_budget *budget; /* a limit shared with other pools (lido/budget.h); default none */
 };
 #define LIDO_POOL_OPTIONS_INIT LIDO_SIZED(lido_pool_options)

@@ -62,14 +62,14 @@ static void forget(struct keeper *keeper, struct lido_pool *pool)
 
 /* ---- closing --------------------------------------------------------------------------------------------- */
 
-static void tell_holder(struct lido_pool *pool, struct lido_slot *slot, uint64_t now)
+static void tell_holder(struct lido_pool *pool, struct lido_slot *slot, uint64_t word, uint64_t now)
 {
         struct lido_event event = { .type = LIDO_EVENT_HOLDER, .slot = load_relaxed(&slot->index), .site = load_relaxed(&slot->site),
                                     .thread = (uint32_t)load_relaxed(&slot->holder) };
         uint64_t since = load_relaxed(&slot->seen_ns);
 
         event.age_ns = since < now ? now - since : 0;
-        pool_emit(pool, &event);
+        trace_emit(pool, slot, word_generation(word), &event);
 }
 
 /* The closing deadline has passed: break what is still lent, say who has it, tell hooks at work to hurry. */
@@ -80,7 +80,7 @@ static void press(struct lido_pool *pool, uint64_t now)
                 uint64_t word = load_acquire(&slot->word);
 
                 if (word_state(word) == SLOT_LEASED) {
-                        tell_holder(pool, slot, now);
+                        tell_holder(pool, slot, word, now);
                         work_interrupt(pool, slot, word);
                 } else if (op_is_at_work(word) && word_state(word) != SLOT_CLOSING && !(word & MARK_OVERDUE)) {
                         work_hurry(pool, slot, word, now);

@@ -103,6 +103,8 @@ bool lease_begin(struct lido_pool *pool, struct lido_slot *slot, uint64_t genera
                 return false;
         }
         slot->quota = want->quota;
+        if (!want->is_elsewhere)
+                trace_note(pool, slot, generation);
         *turn_to(pool, self) = (struct thread_hint){ pool, slot, word_make(generation + GENERATION_ONE, SLOT_IDLE),
                                                      pool->hint_index };
         write_down(slot, generation, want->site, want->tag, thread_id(), ret_lease);
@@ -211,6 +213,7 @@ static int open_inline(struct lido_pool *pool, const struct want *want, lido_lea
         if (!op_finish_open(pool, slot, &generation, &marks))
                 return status;
         slot->quota = want->quota;
+        trace_note(pool, slot, generation);
         write_down(slot, generation, want->site, want->tag, thread_id(), ret_lease);
         return LIDO_OK;
 }

@@ -13,6 +13,7 @@ struct want {
         uint64_t label;   /* rather such an object; 0: any */
         uint8_t priority; /* enum lido_priority */
         uint8_t quota;    /* of its tag */
+        bool is_elsewhere; /* a request's gift: the stack is the loop's, not the borrower's */
         bool is_many;     /* one of several that are acquired at once: to hold some of them is no mistake */
 };
 

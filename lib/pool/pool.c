@@ -82,6 +82,8 @@ static uint64_t first_gate(const struct lido_factory *factory, const struct lido
         if ((factory->flags & (LIDO_FACTORY_PEEK_ALWAYS | LIDO_FACTORY_TIMED)) || options->order != LIDO_ORDER_LIFO ||
             options->overtake_us < 0)
                 gate |= GATE_CAREFUL_ACQUIRE;
+        if (options->backtrace_every > 0)
+                gate |= GATE_CAREFUL_ACQUIRE;
         if (factory->verdict || options->order != LIDO_ORDER_LIFO || options->max_uses != LIDO_UNLIMITED)
                 gate |= GATE_CAREFUL_RELEASE;
         return gate;
@@ -92,8 +94,11 @@ int pool_set_options(struct lido_pool *pool, const struct lido_pool_options *opt
 {
         uint64_t careful;
         int is_new;
-        struct options_version *version = shelf_take(&options_shelf, &is_new);
+        struct options_version *version;
 
+        if (traces_grow(pool, options->backtrace_every) != LIDO_OK)
+                return LIDO_ENOMEM;
+        version = shelf_take(&options_shelf, &is_new);
         if (!version)
                 return LIDO_ENOMEM;
         version->options = *options;
@@ -207,6 +212,7 @@ struct lido_pool *pool_new(const struct lido_factory *factory, const struct lido
         set_up(pool, factory, options, seed);
         if (slots_grow(&pool->slots, pool, options->max + options->reserve) != LIDO_OK || pool_set_options(pool, options) != LIDO_OK) {
                 mutex_unlock(&pool->waitq.lock);
+                traces_fini(pool);
                 slots_fini(&pool->slots);
                 shelf_give(&shelf, pool);
                 return NULL;
@@ -266,6 +272,7 @@ static bool end_if_over(struct lido_pool *pool, bool is_keeper)
         mutex_unlock(&pool->waitq.lock);
         if (is_gone) {
                 budget_detach(pool);
+                traces_fini(pool);
                 slots_fini(&pool->slots);
                 drop_options(pool);
                 owner = load_relaxed(&pool->owner);

@@ -23,6 +23,7 @@
 #include "pool/codel.h"
 #include "pool/quota.h"
 #include "pool/slots.h"
+#include "pool/trace.h"
 #include "pool/turnstile.h"
 
 #define GATE_COUNT UINT64_C(0xffffffff)         /* waiters in line */
@@ -97,6 +98,7 @@ struct lido_pool {
         uint32_t hint_index;         /* constant: its place among a thread's hints */
         struct lido_factory factory; /* constant */
         _Atomic(struct options_version *) options; /* what is in force; swapped as a whole, under waitq.lock */
+        struct traces traces;        /* grown under waitq.lock */
         char name[32];               /* constant */
         uint64_t seed;               /* constant; the n-th object's jitter is drawn from it and n */
 

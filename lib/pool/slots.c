@@ -55,11 +55,6 @@ static uint32_t chunk_start(unsigned k)
         return CHUNK_SLOTS * ((1u << k) - 1);
 }
 
-static unsigned chunk_of(uint32_t index)
-{
-        return 31u - (unsigned)__builtin_clz(index / CHUNK_SLOTS + 1);
-}
-
 /* A slot joins a pool: its word comes last, so that whoever sees it sees the pool too. The generation begins at random,
  * so that a lease made up of two is never valid by chance. */
 static void slot_join(struct lido_slot *slot, struct lido_pool *pool, uint32_t index, uint64_t random)
@@ -85,7 +80,8 @@ int slots_grow(struct slots *slots, struct lido_pool *pool, uint32_t count)
         struct random random = { random_seed() };
 
         while (load_relaxed(&slots->capacity) < count) {
-                unsigned k = chunk_of(load_relaxed(&slots->capacity));
+                uint32_t place;
+                unsigned k = slots_chunk_of(load_relaxed(&slots->capacity), &place);
                 struct lido_slot *chunk = k < CHUNKS ? region_take(k) : NULL;
 
                 if (!chunk)
@@ -116,18 +112,19 @@ void slots_fini(struct slots *slots)
 
 struct lido_slot *slots_at(const struct slots *slots, uint32_t index)
 {
-        unsigned k = chunk_of(index);
+        uint32_t place;
+        unsigned k = slots_chunk_of(index, &place);
 
-        return load_acquire(&slots->chunk[k]) + (index - chunk_start(k));
+        return load_acquire(&slots->chunk[k]) + place;
 }
 
 bool slots_has(const struct slots *slots, const struct lido_slot *slot)
 {
-        uint32_t index = load_relaxed(&slot->index);
-        unsigned k = chunk_of(index);
+        uint32_t place;
+        unsigned k = slots_chunk_of(load_relaxed(&slot->index), &place);
         struct lido_slot *chunk = k < CHUNKS ? load_acquire(&slots->chunk[k]) : NULL;
 
-        return chunk && chunk + (index - chunk_start(k)) == slot;
+        return chunk && chunk + place == slot;
 }
 
 static bool claim_as_lease(struct lido_slot *slot, uint64_t word, uint64_t *ret_generation)

@@ -214,6 +214,15 @@ int slots_grow(struct slots *slots, struct lido_pool *pool, uint32_t count);
 /* Give all slots back. Every one is VACANT. */
 void slots_fini(struct slots *slots);
 
+/* In which chunk a slot of this index is, and where in it. */
+static inline unsigned slots_chunk_of(uint32_t index, uint32_t *ret_place)
+{
+        unsigned k = 31u - (unsigned)__builtin_clz(index / CHUNK_SLOTS + 1);
+
+        *ret_place = index - CHUNK_SLOTS * ((1u << k) - 1);
+        return k;
+}
+
 /* The slot of an index below capacity. */
 struct lido_slot *slots_at(const struct slots *slots, uint32_t index);
 
