@@ -8,13 +8,12 @@
  *      buffer_echo [PORT]        listens on 127.0.0.1; says "listening on PORT", and on SIGTERM or SIGINT how
  * it went
  *
- * To show that a request allocates nothing once things are warm, malloc and its kin are counted here: SIGUSR1 marks
+ * To show that a request allocates nothing once things are warm, malloc and its kin are counted: SIGUSR1 marks
  * half-time, which is answered by "half-time at request N", and the last line says how many allocations were made since.
  */
 #include <ctype.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,34 +22,9 @@
 
 #include <lido/buffer.h>
 
+#include "allocations.h"
+
 #define READ_BYTES 16384
-
-/* ---- counting allocations --------------------------------------------------------------------------------
- */
-
-extern void *__libc_malloc(size_t bytes);
-extern void *__libc_calloc(size_t count, size_t bytes);
-extern void *__libc_realloc(void *memory, size_t bytes);
-
-static atomic_ulong allocations;
-
-void *malloc(size_t bytes)
-{
-        atomic_fetch_add_explicit(&allocations, 1, memory_order_relaxed);
-        return __libc_malloc(bytes);
-}
-
-void *calloc(size_t count, size_t bytes)
-{
-        atomic_fetch_add_explicit(&allocations, 1, memory_order_relaxed);
-        return __libc_calloc(count, bytes);
-}
-
-void *realloc(void *memory, size_t bytes)
-{
-        atomic_fetch_add_explicit(&allocations, 1, memory_order_relaxed);
-        return __libc_realloc(memory, bytes);
-}
 
 /* ---- a message: one buffer on its way through the server -------------------------------------------------
  */

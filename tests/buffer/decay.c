@@ -9,6 +9,7 @@
 #include "base/random.h"
 #include "base/thread.h"
 #include "buffer/support.h"
+#include "support/crew.h"
 #include "support/patience.h"
 
 /* Pages of [memory, memory + bytes) that are in memory, by mincore; unmapped ones count as not. */
@@ -264,6 +265,45 @@ START_TEST(hints_for_huge_pages_and_a_node_are_harmless)
 }
 END_TEST
 
+/* A tick opens a cache again that is in use, and a trim meanwhile says that it has emptied it: were it open and taken
+ * for empty nobody would look into it any more. */
+static void tick_or_trim(void *context, unsigned number)
+{
+        struct idler *i = context;
+
+        while (atomic_load(&i->phase) == 0)
+                if (number % 2)
+                        lido_buffer_pool_trim(i->pool, NULL);
+                else
+                        lido_buffer_pool_upkeep(i->pool);
+}
+
+START_TEST(trims_and_ticks_at_once_leave_no_cache_behind)
+{
+        for (int round = 0; round < 60; round++) {
+                struct lido_buffer_options options = plain_options();
+                struct idler i = {.pool = pool_with(&options)};
+                struct crew crew;
+
+                crew_start(&crew, 2, tick_or_trim, &i);
+                for (int k = 0; k < 4000; k++) {
+                        void *small = must_acquire(i.pool, 100), *large = must_acquire(i.pool, 9000);
+
+                        must_release(small);
+                        must_release(large);
+                }
+                atomic_store(&i.phase, 1);
+                crew_join(&crew);
+                must_release(must_acquire(i.pool, 100));
+                must_release(must_acquire(i.pool, 9000));
+                lido_buffer_pool_trim(i.pool, NULL);
+                ck_assert_uint_eq(stats_of(i.pool).mapped_bytes, 0);
+                buffers_check(i.pool);
+                lido_buffer_pool_free(i.pool);
+        }
+}
+END_TEST
+
 /* ---- on a loop ---- */
 
 struct looped {
@@ -473,6 +513,7 @@ int main(void)
                                            an_unused_pool_has_nothing_left_after_a_few_ticks,
                                            after_a_burst_seven_eighths_go_at_the_first_chance,
                                            an_idle_threads_cache_decays_and_works_again_afterwards,
+                                           trims_and_ticks_at_once_leave_no_cache_behind,
                                            the_callers_memory_is_used_alone_and_given_back_whole,
                                            malloc_serves_as_a_source,
                                            hints_for_huge_pages_and_a_node_are_harmless,
