@@ -99,8 +99,9 @@ struct lido_pg_options {
 LIDO_API int lido_pg_pool_open(struct lido_pool **ret_pool, struct lido_service *service,
                                const struct lido_pg_options *pg_options, const struct lido_pool_options *options);
 
-/* The connection of a lease from a pool that lido_pg_pool_open has opened.
- * Threads: any. Blocks: no. Owns: the borrower may use it until release, from one thread at a time.
+/* The connection of a lease from a pool that lido_pg_pool_open has opened. From the first time on, its results are looked at by
+ * a hook of libpq's, so that what the borrower does to the session is known.
+ * Threads: the one that uses the connection. Blocks: no. Owns: the borrower may use it until release, from one thread at a time.
  * Returns: the connection; NULL when the lease has ended, or after the borrower has ended the connection itself. */
 LIDO_API PGconn *lido_pg_conn(lido_lease lease);
 
@@ -191,6 +192,9 @@ struct lido_pg_query_options {
         int prepare;              /* enum lido_pg_prepare */
         const char *tag;          /* as in lido_acquire_options */
         struct lido_error *error; /* what went wrong, with its SQLSTATE; may be NULL; must live until the rows are closed */
+        int server_timeout;       /* 1: the server is told of the deadline (statement_timeout), in the same flight, so that it
+                                   * ends the statement even if nobody reaches it then. Holds for this statement alone, or, in a
+                                   * transaction, until its end; not for what cannot run in one (VACUUM). Default 0 */
 };
 #define LIDO_PG_QUERY_OPTIONS_INIT LIDO_SIZED(lido_pg_query_options)
 
@@ -211,6 +215,15 @@ struct lido_pg_query_options {
 LIDO_API int lido_pg_query(struct lido_pool *pool, const char *sql, const struct lido_pg_param *params, uint32_t param_count,
                            const struct lido_pg_query_options *options, struct lido_pg_rows **ret_rows);
 
+/* As lido_pg_query, on a lease of the caller's, who goes on with it once the rows have ended or are closed: so it may be part of a
+ * transaction. A row that is not read is read off by lido_pg_rows_close, or, if it does not come at once, the statement is cancelled,
+ * which fails its transaction.
+ * Threads: the one that uses the connection. Blocks: until the server answers or the deadline. Owns: as lido_pg_query; the lease stays the
+ * caller's. Returns: as lido_pg_query; LIDO_EBUSY while the rows of another statement are not closed; LIDO_ESTALE when the lease
+ * has ended. */
+LIDO_API int lido_pg_query_on(lido_lease lease, const char *sql, const struct lido_pg_param *params, uint32_t param_count,
+                              const struct lido_pg_query_options *options, struct lido_pg_rows **ret_rows);
+
 /* The next row.
  * Threads: one at a time. Blocks: until a row has come, or the deadline. Owns: the row is the rows'.
  * Returns: 1 and a row; 0 at the end; LIDO_EFACTORY, LIDO_EDEADLINE as above, for ever from then on. */
@@ -221,7 +234,9 @@ LIDO_API int lido_pg_next_row(struct lido_pg_rows *rows, struct lido_pg_row *ret
 LIDO_API uint64_t lido_pg_affected(const struct lido_pg_rows *rows);
 
 /* Done, perhaps before the last row: what is left is cancelled or dropped after the release, never here.
- * Threads: one at a time. Blocks: no. Owns: rows and their last row are gone. Returns: nothing; NULL is allowed. */
+ * Threads: one at a time. Blocks: no; on a lease of the caller's until the rest is read off or cancelled, two seconds at most: a
+ * connection whose statement does not end by then is closed on return.
+ * Owns: rows and their last row are gone. Returns: nothing; NULL is allowed. */
 LIDO_API void lido_pg_rows_close(struct lido_pg_rows *rows);
 
 #ifdef __cplusplus

@@ -122,6 +122,8 @@ static bool take(struct work *work, PGresult *result)
 {
         bool is_fine = true;
 
+        if (work->see)
+                work->see(work->see_context, result);
         switch (PQresultStatus(result)) {
         case PGRES_COPY_OUT:
                 work->is_copy_out = true;
@@ -129,7 +131,14 @@ static bool take(struct work *work, PGresult *result)
         case PGRES_COPY_IN:
         case PGRES_COPY_BOTH:
         case PGRES_PIPELINE_SYNC:
+                if (work->syncs > 0) {
+                        work->syncs--;
+                        break;
+                }
+                /* fall through */
         case PGRES_PIPELINE_ABORTED:
+                if (work->syncs > 0)
+                        break;
                 fail(work, "the session was left in a state that cannot be undone");
                 is_fine = false;
                 break;
@@ -162,10 +171,16 @@ static enum work_want read_results(struct work *work)
                         PQsetSingleRowMode(work->conn);
                 if (PQisBusy(work->conn))
                         return WORK_READ;
+                if (PQpipelineStatus(work->conn) != PQ_PIPELINE_OFF && work->syncs == 0)
+                        return PQexitPipelineMode(work->conn) ? WORK_DONE : fail(work, PQerrorMessage(work->conn));
                 result = PQgetResult(work->conn);
-                if (!result)
+                if (!result && work->syncs == 0)
                         return WORK_DONE;
-                if (!take(work, result))
+                if (!result && (work->nulls++ > 0 || PQstatus(work->conn) != CONNECTION_OK))
+                        return fail(work, "a pipeline ended before its Sync");
+                if (result)
+                        work->nulls = 0;
+                if (result && !take(work, result))
                         return WORK_FAILED;
         }
 }
