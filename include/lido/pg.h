@@ -239,6 +239,63 @@ LIDO_API uint64_t lido_pg_affected(const struct lido_pg_rows *rows);
  * Owns: rows and their last row are gone. Returns: nothing; NULL is allowed. */
 LIDO_API void lido_pg_rows_close(struct lido_pg_rows *rows);
 
+/* ---- transactions ---------------------------------------------------------------------------------------- */
+
+enum lido_pg_isolation {
+        LIDO_PG_ISOLATION_DEFAULT = 0, /* the server's default_transaction_isolation */
+        LIDO_PG_READ_COMMITTED = 1,
+        LIDO_PG_REPEATABLE_READ = 2,
+        LIDO_PG_SERIALIZABLE = 3
+};
+
+/* What kind of transaction. Zero means the default in every field. Append only. */
+struct lido_pg_transaction_options {
+        size_t size;
+        int isolation;            /* enum lido_pg_isolation */
+        int read_only;            /* 1: nothing is written */
+        int deferrable;           /* 1: with SERIALIZABLE and read_only, wait for a snapshot that cannot conflict */
+        int server_timeout;       /* 1: no statement of it goes on past the deadline, even if nobody reaches the server then */
+        int64_t timeout_ms;       /* for all of it, every attempt and pause; the function keeps its own time inside; default: the
+                                   * pool's acquire_timeout_ms to wait for a connection, and no limit from then on */
+        uint32_t attempts;        /* of lido_pg_transaction at most; default 10; 1: never again */
+        int64_t backoff_min_ms;   /* pause before another attempt, at random up to this, doubled each time; default 2 */
+        int64_t backoff_max_ms;   /* and what it grows to; default 250 */
+        const char *tag;          /* as in lido_acquire_options */
+        struct lido_error *error; /* what went wrong, but for what the function has found itself; may be NULL */
+};
+#define LIDO_PG_TRANSACTION_OPTIONS_INIT LIDO_SIZED(lido_pg_transaction_options)
+
+/* What is done in a transaction, by lido_pg_query_on or by libpq's own functions on lido_pg_conn(lease). It may be called several
+ * times, so what it does outside the database must bear that. It keeps the lease. LIDO_OK: to be committed. Anything else is
+ * what lido_pg_transaction returns, after everything has been undone. */
+typedef int lido_pg_transaction_fn(lido_lease lease, void *context);
+
+/* Lease a connection, begin a transaction, call the function, commit. When the server says that it conflicts with others
+ * (SQLSTATE 40001, serialization failure, or 40P01, deadlock), be it in the function or at the commit, it is undone and the function
+ * called again after a pause, whatever it has returned but LIDO_ECANCELED.
+ * Threads: any that may wait, so not the service's loop. Blocks: until it is done, or the deadline.
+ * Owns: the lease is given back here. Returns: LIDO_OK when it is committed, or the function has ended the transaction itself;
+ * LIDO_EUNKNOWN when COMMIT was sent and no answer came: it may be committed or not, and is not tried again; else nothing has happened:
+ * what the function has returned; LIDO_EFACTORY with the SQLSTATE, also when the last attempt has met a conflict and when the function
+ * returned LIDO_OK though a statement had failed; LIDO_EBUSY when it left rows unread; as lido_acquire; LIDO_EDEADLINE; LIDO_EINVAL;
+ * LIDO_EFOREIGN. */
+LIDO_API int lido_pg_transaction(struct lido_pool *pool, const struct lido_pg_transaction_options *options,
+                                 lido_pg_transaction_fn *fn, void *context);
+
+/* Begin a transaction on a lease. attempts and back-off have no effect here. A lease that is released with its transaction open has it
+ * rolled back by the pool.
+ * Threads: the one that uses the connection. Blocks: until the server answers or the deadline. Owns: the lease stays the caller's.
+ * Returns: LIDO_OK; LIDO_EBUSY when one is open already, or rows are; LIDO_EFACTORY; LIDO_EDEADLINE; LIDO_ESTALE; LIDO_EFOREIGN;
+ * LIDO_EINVAL. */
+LIDO_API int lido_pg_begin(lido_lease lease, const struct lido_pg_transaction_options *options);
+
+/* Commit, or roll back, what is open on a lease. timeout_ms 0: no limit. ret_error may be NULL.
+ * Threads, Blocks, Owns: as lido_pg_begin.
+ * Returns: LIDO_OK when it is done; of commit LIDO_EUNKNOWN when it was sent and no answer came, and LIDO_EFACTORY when it was refused
+ * or the transaction had failed before: then nothing is committed; LIDO_EINVAL also without a transaction. */
+LIDO_API int lido_pg_commit(lido_lease lease, int64_t timeout_ms, struct lido_error *ret_error);
+LIDO_API int lido_pg_rollback(lido_lease lease, int64_t timeout_ms, struct lido_error *ret_error);
+
 #ifdef __cplusplus
 }
 #endif

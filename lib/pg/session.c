@@ -71,6 +71,8 @@ static void note_error(struct pg_session *session, const PGresult *result)
                 session->is_doubtful = true;
                 return;
         }
+        if (strcmp(state, "40001") == 0 || strcmp(state, "40P01") == 0)
+                session->has_conflict = true;
         if (failure_is_end(result))
                 note_end(session, result);
         adjudicate(session, result, state);

@@ -47,6 +47,7 @@ struct pg_session {
         unsigned dirt;      /* owner: enum reset_dirt, since the last reset */
         bool is_evicted;    /* owner: an error was judged so */
         bool is_alarming;   /* owner: an error tells that all sessions are to be checked */
+        bool has_conflict;  /* owner: an error asks for the transaction to be run again */
         bool is_fat;        /* owner: a row was larger than fat_bytes */
         struct statements statements; /* owner */
         int last_status;    /* owner: ExecStatusType of the last result seen since the last reset; else 0 */
