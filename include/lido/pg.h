@@ -239,6 +239,56 @@ LIDO_API uint64_t lido_pg_affected(const struct lido_pg_rows *rows);
  * Owns: rows and their last row are gone. Returns: nothing; NULL is allowed. */
 LIDO_API void lido_pg_rows_close(struct lido_pg_rows *rows);
 
+/* ---- COPY ------------------------------------------------------------------------------------------------ */
+
+/* A COPY under way on a lease: rows go in, or come out, in the format that the statement names. */
+struct lido_pg_copy;
+
+/* Begin a COPY ... FROM STDIN, or TO STDOUT, on a lease, whose connection can do nothing else until the copy is closed.
+ *
+ *      if (lido_pg_copy_in(lease, "copy users from stdin", NULL, &copy) == LIDO_OK) {
+ *              while (next_line(&line) && (rc = lido_pg_copy_write(copy, line.text, line.length)) == LIDO_OK)
+ *                      continue;
+ *              if (rc == LIDO_OK)
+ *                      rc = lido_pg_copy_end(copy, &rows);
+ *              lido_pg_copy_close(copy);
+ *      }
+ *
+ * Of the options only timeout_ms, for all of it, and error count.
+ * Threads: the one that uses the connection. Blocks: until the server is ready for rows, or the deadline.
+ * Owns: the copy is the caller's, on LIDO_OK only, to be given to lido_pg_copy_close before the lease is released.
+ * Returns: LIDO_OK; LIDO_EFACTORY when the statement failed or the connection was lost; LIDO_EDEADLINE; LIDO_EBUSY when the connection
+ * has rows unread; LIDO_EINVAL also for a statement that is no such COPY; LIDO_ENOTSUP for server_timeout; LIDO_ESTALE;
+ * LIDO_EFOREIGN; LIDO_ENOMEM. */
+LIDO_API int lido_pg_copy_in(lido_lease lease, const char *sql, const struct lido_pg_query_options *options,
+                             struct lido_pg_copy **ret_copy);
+LIDO_API int lido_pg_copy_out(lido_lease lease, const char *sql, const struct lido_pg_query_options *options,
+                              struct lido_pg_copy **ret_copy);
+
+/* Write bytes, rows or parts of rows. No more than 64 KiB are kept here beyond what the socket has taken: a server that does not read
+ * holds the writer back.
+ * Threads: one at a time. Blocks: until they are sent, or the deadline. Owns: the bytes may go.
+ * Returns: LIDO_OK, also while the server has refused a row already: it says so at the end; LIDO_EFACTORY; LIDO_EDEADLINE; LIDO_EINVAL;
+ * LIDO_ESTALE; after an error the same for ever. */
+LIDO_API int lido_pg_copy_write(struct lido_pg_copy *copy, const void *bytes, size_t size);
+
+/* All is written.
+ * Threads: one at a time. Blocks: until the server has taken it all, or the deadline. Owns: nobody.
+ * Returns: LIDO_OK, and how many rows it was (ret_rows may be NULL): outside a transaction they are committed; LIDO_EFACTORY, and
+ * nothing has been copied; as lido_pg_copy_write. */
+LIDO_API int lido_pg_copy_end(struct lido_pg_copy *copy, uint64_t *ret_rows);
+
+/* Read the next row, as the server sends it: a line of text, or a piece of binary.
+ * Threads: one at a time. Blocks: until a row has come, or the deadline. Owns: the bytes are the copy's, until the next call.
+ * Returns: 1 and a row; 0 at the end; as lido_pg_copy_write. */
+LIDO_API int lido_pg_copy_read(struct lido_pg_copy *copy, const char **ret_bytes, size_t *ret_size);
+
+/* Done. A COPY in that was not ended is undone by the server. Rows that were not read are read off, or, if they are many or slow, the
+ * COPY is cancelled; either fails a transaction that it is part of. A connection that does not come to rest is closed on return.
+ * Threads: one at a time. Blocks: until it is at rest, two seconds at most. Owns: the copy is gone. Returns: nothing; NULL is
+ * allowed. */
+LIDO_API void lido_pg_copy_close(struct lido_pg_copy *copy);
+
 /* ---- transactions ---------------------------------------------------------------------------------------- */
 
 enum lido_pg_isolation {

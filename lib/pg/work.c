@@ -21,6 +21,14 @@ static pending_function *find_ssl_pending(void)
         return found;
 }
 
+bool work_has_pending(PGconn *conn)
+{
+        void *ssl = PQsslStruct(conn, "OpenSSL");
+        pending_function *pending = ssl ? find_ssl_pending() : NULL;
+
+        return pending && pending(ssl) > 0;
+}
+
 /* Read what there is. libpq before 15.20 may leave TLS records beyond 8 KiB inside OpenSSL, where poll cannot see them. */
 bool work_consume(PGconn *conn)
 {
@@ -98,8 +106,10 @@ static bool read_copy(struct work *work, enum work_want *ret_want)
         char *row;
         int length;
 
-        while ((length = PQgetCopyData(work->conn, &row, 1)) > 0) {
-                PQfreemem(row);
+        while ((length = PQgetCopyData(work->conn, &row, 1)) > 0 ||
+               (length == 0 && work_has_pending(work->conn) && PQconsumeInput(work->conn))) {
+                if (length > 0)
+                        PQfreemem(row);
                 if (!spend(work, (size_t)length)) {
                         *ret_want = fail(work, "the borrower left more of a COPY unread than is worth reading");
                         return false;

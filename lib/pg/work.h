@@ -46,6 +46,9 @@ void work_start(struct work *work, PGconn *conn, const char *const *steps, size_
 /* Read what has arrived, also inside OpenSSL. Returns: false when the connection is lost. */
 bool work_consume(PGconn *conn);
 
+/* Does OpenSSL hold bytes that poll cannot see? */
+bool work_has_pending(PGconn *conn);
+
 /* Go on as far as it goes. Returns: what to wait for, or the outcome. */
 enum work_want work_advance(struct work *work);
 
