@@ -239,6 +239,41 @@ LIDO_API uint64_t lido_pg_affected(const struct lido_pg_rows *rows);
  * Owns: rows and their last row are gone. Returns: nothing; NULL is allowed. */
 LIDO_API void lido_pg_rows_close(struct lido_pg_rows *rows);
 
+/* ---- batches --------------------------------------------------------------------------------------------- */
+
+/* One of many: parameters in, an answer out. */
+struct lido_pg_item {
+        const struct lido_pg_param *params;
+        PGresult *result; /* rows, or the error; the caller's, to be given to PQclear or lido_pg_items_clear; NULL: no answer came */
+        int status;       /* LIDO_OK; LIDO_EFACTORY: it failed; LIDO_ECANCELED: it was not done; LIDO_EUNKNOWN: it was sent, and the
+                           * connection was lost or the time was up before an answer came */
+};
+
+/* Zero means the default in every field. Append only. */
+struct lido_pg_batch_options {
+        size_t size;
+        int64_t timeout_ms;       /* for all of it; default: no limit */
+        int result_format;        /* 0 text, 1 binary */
+        int atomic;               /* 1: all or nothing; default: each item is a transaction of its own */
+        struct lido_error *error; /* the first that went wrong; may be NULL */
+};
+#define LIDO_PG_BATCH_OPTIONS_INIT LIDO_SIZED(lido_pg_batch_options)
+
+/* Run one statement once for each item, on a lease, without waiting for one answer before the next is sent: a thousand INSERTs cost
+ * one round trip and not a thousand. In a transaction that is open already an item that fails fails those after it.
+ * A parameter has one type in all items, or none.
+ * Threads: the one that uses the connection. Blocks: until all are answered, or the deadline.
+ * Owns: the items are the caller's, and the results in them too, whatever is returned.
+ * Returns: LIDO_OK when all were done; LIDO_EFACTORY when one failed, which each item tells for itself, or the connection was lost;
+ * LIDO_EDEADLINE, after which the lease can do no more and is to be released; LIDO_EBUSY when it has rows
+ * unread; LIDO_EINVAL; LIDO_ESTALE; LIDO_EFOREIGN; LIDO_ENOMEM. */
+LIDO_API int lido_pg_batch(lido_lease lease, const char *sql, uint32_t param_count, struct lido_pg_item *items,
+                           uint32_t item_count, const struct lido_pg_batch_options *options);
+
+/* PQclear every result.
+ * Threads: one at a time. Blocks: no. Owns: the results are gone. */
+LIDO_API void lido_pg_items_clear(struct lido_pg_item *items, uint32_t item_count);
+
 /* ---- COPY ------------------------------------------------------------------------------------------------ */
 
 /* A COPY under way on a lease: rows go in, or come out, in the format that the statement names. */

@@ -472,6 +472,8 @@ static const char *start_afresh(struct pg_session *session)
         session->dirt = 0;
         if (session->is_lost || PQtransactionStatus(session->conn) != PQTRANS_IDLE)
                 return "the session is not at rest";
+        if (session->is_evicted || session->is_fat)
+                return "the session is not to be lent again";
         return session_has_wrong_role(session) ? "the server has changed its role" : NULL;
 }
 
