@@ -29,13 +29,14 @@ static struct pg_options take(const char *conninfo)
 /* The value that libpq would use: the last one that is given. */
 static const char *parameter(const struct pg_options *options, const struct pg_host *host, const char *keyword)
 {
-        static const char *keywords[OPTIONS_PARAMETERS], *values[OPTIONS_PARAMETERS];
+        static struct options_attempt attempt;
         const char *found = NULL;
 
-        options_parameters(options, host, options->session_attrs, keywords, values);
-        for (size_t i = 0; keywords[i]; i++)
-                if (strcmp(keywords[i], keyword) == 0)
-                        found = values[i];
+        attempt = (struct options_attempt){ .host = host, .session_attrs = options->session_attrs };
+        options_parameters(options, &attempt);
+        for (size_t i = 0; attempt.keywords[i]; i++)
+                if (strcmp(attempt.keywords[i], keyword) == 0)
+                        found = attempt.values[i];
         return found;
 }
 
