@@ -27,6 +27,7 @@ struct pg_hosts {
         unsigned count;         /* constant */
         _Atomic uint32_t users; /* atomic: the pool, each session */
         struct mutex lock;
+        bool has_connected; /* guarded by lock: the pool has had a connection, whose cluster counts */
         uint64_t system_id; /* guarded by lock: that of the cluster; 0: not known */
         uint32_t timeline;  /* guarded by lock: the highest that a primary of it had */
         uint64_t position;  /* guarded by lock: the furthest that it has written */
@@ -108,29 +109,42 @@ static bool is_too_far_behind(const struct pg_hosts *hosts, const struct host *h
         return hosts->position - host->probe.position > (host->is_behind ? limit / 2 : limit);
 }
 
-/* Of hosts that are all of one other cluster, that is the cluster. */
-static void adopt_another_cluster(struct pg_hosts *hosts) REQUIRES(hosts->lock)
+static void be_of_cluster(struct pg_hosts *hosts, uint64_t system_id) REQUIRES(hosts->lock)
 {
-        uint64_t other = hosts->host[0].probe.system_id;
-
-        for (unsigned i = 0; i < hosts->count; i++)
-                if (hosts->host[i].probe.system_id == 0 || hosts->host[i].probe.system_id != other)
-                        return;
-        if (other == hosts->system_id)
+        if (system_id == 0 || system_id == hosts->system_id)
                 return;
-        hosts->system_id = other;
+        hosts->system_id = system_id;
         hosts->timeline = 0;
         hosts->position = 0;
-        for (unsigned i = 0; i < hosts->count; i++)
-                if (!hosts->host[i].probe.is_standby && hosts->host[i].probe.timeline > hosts->timeline)
-                        hosts->timeline = hosts->host[i].probe.timeline;
+        for (unsigned i = 0; i < hosts->count; i++) {
+                const struct probe *probe = &hosts->host[i].probe;
+
+                if (probe->system_id == system_id && probe->has_role && !probe->is_standby && probe->timeline > hosts->timeline)
+                        hosts->timeline = probe->timeline;
+        }
+}
+
+/* Which is the cluster? Until the pool has a connection, that of the first in the list that has said; from then on that of the
+ * connection, unless all say otherwise. */
+static void find_cluster(struct pg_hosts *hosts) REQUIRES(hosts->lock)
+{
+        uint64_t first = 0;
+        bool is_unanimous = true;
+
+        for (unsigned i = 0; i < hosts->count; i++) {
+                uint64_t system_id = hosts->host[i].probe.system_id;
+
+                if (first == 0)
+                        first = system_id;
+                is_unanimous = is_unanimous && system_id && system_id == first;
+        }
+        if (!hosts->has_connected || is_unanimous)
+                be_of_cluster(hosts, first);
 }
 
 static void take_past(struct pg_hosts *hosts, const struct probe *probe) REQUIRES(hosts->lock)
 {
-        if (hosts->system_id == 0)
-                hosts->system_id = probe->system_id;
-        adopt_another_cluster(hosts);
+        find_cluster(hosts);
         if (is_refused(hosts, probe) || probe->is_standby || !probe->has_role)
                 return;
         if (probe->timeline > hosts->timeline)
@@ -219,6 +233,7 @@ void hosts_lose(struct pg_hosts *hosts, unsigned host)
 void hosts_forget_past(struct pg_hosts *hosts)
 {
         mutex_lock(&hosts->lock);
+        hosts->has_connected = false;
         hosts->system_id = 0;
         hosts->timeline = 0;
         hosts->position = 0;
@@ -249,6 +264,8 @@ const char *hosts_admit(struct pg_hosts *hosts, unsigned host, const struct prob
         mutex_lock(&hosts->lock);
         unsigned changes = learn(hosts, host, probe, 0);
         const char *against = complaint(hosts, host, attrs);
+        if (!against && hosts->system_id)
+                hosts->has_connected = true;
         mutex_unlock(&hosts->lock);
         tell(hosts, changes);
         return against;

@@ -13,8 +13,9 @@
  *     of it; its sessions say themselves that they are dead.
  *   - A host is *refused* when it is of another cluster (system identifier), or a primary whose timeline is older than that of
  *     another primary seen: it was replaced by a promotion, and what is written there is lost. Its sessions are cut off, those that
- *     are lent too. One identity and one timeline, the highest, count for the pool; when every host shows another identity, that
- *     one counts (a cluster restored or upgraded).
+ *     are lent too. One identity and one timeline, the highest, count for the pool: those of its first connection, and before there
+ *     is one, of the first in the list that has said. When every host shows another identity, that one counts (a cluster
+ *     restored or upgraded).
  *   - What two primaries of one timeline would mean cannot be told apart from here: the first host of them in the list goes on.
  */
 #ifndef LIDO_PG_HOSTS_H
