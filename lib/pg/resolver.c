@@ -157,7 +157,9 @@ static void look_up(struct resolver *resolver, struct entry *entry)
         mutex_lock(&resolver->lock);
         entry->is_pending = false;
         entry->known_ns = now;
-        entry->fresh_ns = clock_after_ms(now, rc == LIDO_OK || resolver->ttl_ms < FAILURE_MS ? resolver->ttl_ms : FAILURE_MS);
+        entry->fresh_ns = clock_after_ms(now, resolver->ttl_ms);
+        if (rc != LIDO_OK)
+                entry->fresh_ns = clock_min(entry->fresh_ns, clock_after_ms(now, FAILURE_MS));
         if (rc == LIDO_OK)
                 take_addresses(entry, &found);
         else
