@@ -17,6 +17,7 @@
 #include "pg/connect.h"
 #include "pg/failure.h"
 #include "pg/monitor.h"
+#include "pg/onloop.h"
 #include "pg/session.h"
 
 #define MOVE_EACH_NS (30 * NS_PER_S) /* connections are spread anew over the hosts so often at most */
@@ -45,6 +46,7 @@ struct pg_connectors {
         struct connect_tools tools; /* constant */
         struct cancels *cancels;    /* constant */
         struct pg_monitor *monitor; /* set before the pool is, then constant; NULL: nobody watches the hosts */
+        struct onloop onloop;       /* the loop's, if connections are opened there */
         struct mutex lock;
         struct list queue;      /* guarded by lock: of struct job, oldest first */
         struct list threads;    /* guarded by lock: of struct connector */
@@ -292,7 +294,7 @@ static bool make_tools(struct pg_connectors *connectors)
 
         tools->options = options;
         tools->number = &connectors->number;
-        tools->resolver = resolver_new(options->given.dns_ttl_ms);
+        tools->resolver = resolver_new(options->given.dns_ttl_ms, options->given.connect_on);
         if (options->is_clustered)
                 tools->hosts = hosts_new(options, on_hosts, connectors);
         if (options->given.credentials)
@@ -327,12 +329,14 @@ struct pg_connectors *connectors_new(struct pg_options *options)
         mutex_init(&connectors->lock);
         list_init(&connectors->queue);
         list_init(&connectors->threads);
+        list_init(&connectors->onloop.connects);
+        connectors->onloop.loop = options->given.connect_on;
         return connectors;
 }
 
 int connectors_watch_hosts(struct pg_connectors *connectors)
 {
-        if (!connectors->tools.hosts || connectors->options.given.host_check_ms == LIDO_NEVER)
+        if (!connectors->tools.hosts || connectors->options.given.host_check_ms == LIDO_NEVER || connectors->onloop.loop)
                 return LIDO_OK;
         return monitor_new(&connectors->monitor, &connectors->tools);
 }
@@ -409,10 +413,15 @@ static bool withdraw(struct pg_connectors *connectors, lido_op op)
 
 void connectors_open(struct pg_connectors *connectors, lido_op op)
 {
-        struct job *job = mem_zalloc(sizeof *job);
+        struct job *job;
         bool is_alone, is_short;
         int rc = LIDO_OK;
 
+        if (connectors->onloop.loop) {
+                onloop_open(&connectors->onloop, connectors, &connectors->tools, op);
+                return;
+        }
+        job = mem_zalloc(sizeof *job);
         if (!job) {
                 fail(op, LIDO_ENOMEM, "out of memory");
                 return;
@@ -442,6 +451,10 @@ void connectors_cancel(struct pg_connectors *connectors, lido_op op)
 {
         bool is_mine = withdraw(connectors, op);
 
+        if (connectors->onloop.loop) {
+                onloop_cancel(&connectors->onloop, op);
+                return;
+        }
         mutex_lock(&connectors->lock);
         list_for_each(it, &connectors->threads) {
                 struct connector *connector = list_entry(it, struct connector, link);

@@ -17,6 +17,7 @@
 #include "pg/options.h"
 
 struct cancels;
+struct connect_tools;
 struct credentials;
 struct pg_connectors;
 struct pg_hosts;

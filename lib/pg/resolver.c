@@ -1,6 +1,7 @@
 #include "pg/resolver.h"
 
 #include <string.h>
+#include <uv.h>
 
 #include "base/atomic.h"
 #include "base/clock.h"
@@ -36,7 +37,8 @@ struct lookup_thread {
 };
 
 struct resolver {
-        int64_t ttl_ms; /* constant */
+        int64_t ttl_ms;  /* constant */
+        uv_loop_t *loop; /* constant; NULL: there are threads */
         struct mutex lock;
         struct list entries;    /* guarded by lock */
         struct list queue;      /* guarded by lock: oldest first */
@@ -63,13 +65,14 @@ static void unref(struct resolver *resolver)
         mem_free(resolver);
 }
 
-struct resolver *resolver_new(int64_t ttl_ms)
+struct resolver *resolver_new(int64_t ttl_ms, struct uv_loop_s *loop)
 {
         struct resolver *resolver = mem_zalloc(sizeof *resolver);
 
         if (!resolver)
                 return NULL;
         resolver->ttl_ms = ttl_ms;
+        resolver->loop = loop;
         mutex_init(&resolver->lock);
         list_init(&resolver->entries);
         list_init(&resolver->queue);
@@ -147,24 +150,32 @@ static void take_addresses(struct entry *entry, const struct addresses *found)
         entry->addresses = *found;
 }
 
+/* It was looked up. With the lock held. */
+static void take_result(struct resolver *resolver, struct entry *entry, const struct addresses *found,
+                        const struct lido_error *error) REQUIRES(resolver->lock)
+{
+        uint64_t now = clock_now_ns();
+
+        entry->is_pending = false;
+        entry->known_ns = now;
+        entry->fresh_ns = clock_after_ms(now, resolver->ttl_ms);
+        if (found->count > 0) {
+                take_addresses(entry, found);
+        } else {
+                entry->fresh_ns = clock_min(entry->fresh_ns, clock_after_ms(now, FAILURE_MS));
+                entry->error = *error;
+        }
+        news_tell(&entry->waiting);
+}
+
 static void look_up(struct resolver *resolver, struct entry *entry)
 {
         struct addresses found;
         struct lido_error error;
-        int rc = addresses_resolve(&found, entry->host, &error);
-        uint64_t now = clock_now_ns();
 
+        addresses_resolve(&found, entry->host, &error);
         mutex_lock(&resolver->lock);
-        entry->is_pending = false;
-        entry->known_ns = now;
-        entry->fresh_ns = clock_after_ms(now, resolver->ttl_ms);
-        if (rc != LIDO_OK)
-                entry->fresh_ns = clock_min(entry->fresh_ns, clock_after_ms(now, FAILURE_MS));
-        if (rc == LIDO_OK)
-                take_addresses(entry, &found);
-        else
-                entry->error = error;
-        news_tell(&entry->waiting);
+        take_result(resolver, entry, &found, &error);
         resolver->idle_count++;
         mutex_unlock(&resolver->lock);
 }
@@ -201,6 +212,51 @@ static int start_thread(struct resolver *resolver)
         sub_acq_rel(&resolver->users, 1u);
         mem_free(self);
         return rc;
+}
+
+/* ---- without threads ------------------------------------------------------------------------------------- */
+
+struct lookup_request {
+        uv_getaddrinfo_t request;
+        struct resolver *resolver; /* a share of it */
+        struct entry *entry;
+};
+
+static void on_looked_up(uv_getaddrinfo_t *request, int status, struct addrinfo *list)
+{
+        struct lookup_request *self = request->data;
+        struct resolver *resolver = self->resolver;
+        struct addresses found;
+        struct lido_error error;
+
+        addresses_take(&found, list);
+        addresses_explain(self->entry->host, status ? uv_strerror(status) : "it has none", status, &error);
+        mutex_lock(&resolver->lock);
+        take_result(resolver, self->entry, &found, &error);
+        mutex_unlock(&resolver->lock);
+        if (list)
+                uv_freeaddrinfo(list);
+        mem_free(self);
+        unref(resolver);
+}
+
+/* Returns: LIDO_OK; else the entry is not looked up. */
+static int start_request(struct resolver *resolver, struct entry *entry)
+{
+        const struct addrinfo hints = { .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM };
+        struct lookup_request *self = mem_zalloc(sizeof *self);
+
+        if (!self)
+                return LIDO_ENOMEM;
+        self->request.data = self;
+        self->resolver = resolver;
+        self->entry = entry;
+        add_relaxed(&resolver->users, 1u);
+        if (uv_getaddrinfo(resolver->loop, &self->request, on_looked_up, entry->host, NULL, &hints) == 0)
+                return LIDO_OK;
+        sub_acq_rel(&resolver->users, 1u);
+        mem_free(self);
+        return LIDO_ELOOP;
 }
 
 /* ---- the face -------------------------------------------------------------------------------------------- */
@@ -248,6 +304,8 @@ static void give(const struct entry *entry, uint64_t now, struct addresses *ret_
 static bool enqueue(struct resolver *resolver, struct entry *entry) REQUIRES(resolver->lock)
 {
         entry->is_pending = true;
+        if (resolver->loop)
+                return true;
         list_push_back(&resolver->queue, &entry->queued);
         resolver->queue_length++;
         if (resolver->queue_length <= resolver->idle_count || resolver->thread_count >= THREADS_MOST)
@@ -305,15 +363,27 @@ int resolver_ask(struct resolver *resolver, const char *host, struct news *news,
                 goto fail;
         if (rc != LIDO_EBUSY)
                 return rc;
-        ring(&resolver->bell);
-        if (!must_start)
+        if (!must_start) {
+                ring(&resolver->bell);
                 return LIDO_EBUSY;
+        }
+        if (resolver->loop) {
+                rc = start_request(resolver, entry);
+                if (rc == LIDO_OK)
+                        return LIDO_EBUSY;
+                mutex_lock(&resolver->lock);
+                entry->is_pending = false;
+                list_unlink(&news->link);
+                mutex_unlock(&resolver->lock);
+                goto fail;
+        }
+        ring(&resolver->bell);
         rc = start_thread(resolver);
         if (rc == LIDO_OK || do_without_thread(resolver, entry, news, rc) == LIDO_OK)
                 return LIDO_EBUSY;
 fail:
         failure_set(error, rc, LIDO_FAILURE_TRANSIENT,
-                    rc == LIDO_ENOMEM ? "out of memory" : "no thread to look up a host name on");
+                    rc == LIDO_ENOMEM ? "out of memory" : "nothing to look up a host name on");
         return rc;
 }
 

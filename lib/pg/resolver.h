@@ -18,8 +18,10 @@
 #include "pg/news.h"
 
 struct resolver;
+struct uv_loop_s;
 
-struct resolver *resolver_new(int64_t ttl_ms);
+/* `loop`: no threads, uv_getaddrinfo there; then all calls are of its thread, but for resolver_free. NULL: threads. */
+struct resolver *resolver_new(int64_t ttl_ms, struct uv_loop_s *loop);
 
 /* Threads: any. Blocks: until those that are not in getaddrinfo have ended, at once. */
 void resolver_free(struct resolver *resolver);

@@ -21,7 +21,7 @@ static struct resolver *resolver;
 
 static void set_up(void)
 {
-        resolver = resolver_new(15000);
+        resolver = resolver_new(15000, NULL);
         abort_fd = eventfd(0, EFD_CLOEXEC);
         descriptors = open_descriptors();
         memset(&options, 0, sizeof options);

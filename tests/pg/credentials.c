@@ -64,7 +64,7 @@ static void take(const char *conninfo)
         given.credentials = provide;
         given.credentials_context = &provider;
         ck_assert_int_eq(options_init(&options, &given, "test"), LIDO_OK);
-        resolver = resolver_new(15000);
+        resolver = resolver_new(15000, NULL);
         credentials = credentials_new(&options.given);
         tools = (struct connect_tools){ .options = &options, .resolver = resolver, .credentials = credentials };
 }

@@ -178,7 +178,7 @@ START_TEST(every_option_of_libpq_is_passed_through_untouched)
                 count++;
                 options_fini(&options);
         }
-        ck_assert_uint_gt(count, 35);
+        ck_assert_uint_gt(count, 30);
         PQconninfoFree(all);
 }
 END_TEST

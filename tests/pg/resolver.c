@@ -135,7 +135,7 @@ static void wait_ms(uint64_t ms)
 
 START_TEST(what_was_found_counts_for_its_time_and_is_then_looked_up_again)
 {
-        /* given */ struct resolver *lasting = resolver_new(LIDO_NEVER), *brief = resolver_new(1);
+        /* given */ struct resolver *lasting = resolver_new(LIDO_NEVER, NULL), *brief = resolver_new(1, NULL);
         /* when  */ for (int i = 0; i < 3; i++)
                 ck_assert_int_eq(look_up(lasting, "one"), LIDO_OK);
         /* then  */ ck_assert_uint_eq(lookups_so_far(), 1);
@@ -152,7 +152,7 @@ END_TEST
 
 START_TEST(a_name_that_many_want_is_looked_up_once_and_all_are_told)
 {
-        /* given */ struct resolver *resolver = resolver_new(15000);
+        /* given */ struct resolver *resolver = resolver_new(15000, NULL);
         struct news news[8];
         for (int i = 0; i < 8; i++) {
                 expect(&news[i]);
@@ -174,7 +174,7 @@ END_TEST
 
 START_TEST(a_name_that_hangs_stands_in_nobodys_way)
 {
-        /* given */ struct resolver *resolver = resolver_new(15000);
+        /* given */ struct resolver *resolver = resolver_new(15000, NULL);
         struct news news;
         expect(&news);
         ck_assert_int_eq(resolver_ask(resolver, "slow", &news, &addresses, &error), LIDO_EBUSY);
@@ -190,7 +190,7 @@ END_TEST
 
 START_TEST(a_failure_is_told_and_counts_for_a_while)
 {
-        /* given */ struct resolver *resolver = resolver_new(15000);
+        /* given */ struct resolver *resolver = resolver_new(15000, NULL);
         set_failing(true);
         /* when  */ int rc = look_up(resolver, "one");
         /* then  */ ck_assert_int_eq(rc, LIDO_EFACTORY);
@@ -204,7 +204,7 @@ END_TEST
 
 START_TEST(a_resolver_that_is_down_takes_nothing_away)
 {
-        /* given */ struct resolver *resolver = resolver_new(1);
+        /* given */ struct resolver *resolver = resolver_new(1, NULL);
         ck_assert_int_eq(look_up(resolver, "one"), LIDO_OK);
         set_failing(true);
         wait_ms(3);
@@ -218,7 +218,7 @@ END_TEST
 
 START_TEST(an_address_that_did_not_answer_comes_last)
 {
-        /* given */ struct resolver *resolver = resolver_new(15000);
+        /* given */ struct resolver *resolver = resolver_new(15000, NULL);
         ck_assert_int_eq(look_up(resolver, "two"), LIDO_OK);
         ck_assert_uint_eq(addresses.count, 2);
         ck_assert_str_eq(addresses.text[0], "127.0.0.1");
@@ -255,7 +255,7 @@ static void *ask_often(void *resolver)
 
 START_TEST(many_threads_ask_and_change_their_minds)
 {
-        struct resolver *resolver = resolver_new(1);
+        struct resolver *resolver = resolver_new(1, NULL);
         pthread_t threads[4];
 
         for (int i = 0; i < 4; i++)
