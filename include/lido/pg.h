@@ -60,12 +60,25 @@ enum lido_pg_fate {
                                    * server is going down), 25006 (it has become read-only) */
 };
 
+/* To which of several hosts the next connection goes, of those that fit (see LIDO_PG_... below). How leases spread over
+ * connections is the pool's `order`: with LIDO_ORDER_FIFO idle ones are lent in turn. Append only. */
+enum lido_pg_balance {
+        LIDO_PG_BALANCE_DEFAULT = 0,     /* ORDER */
+        LIDO_PG_BALANCE_ORDER = 1,       /* the first in the list; the next only when it fails */
+        LIDO_PG_BALANCE_ROUND_ROBIN = 2, /* each in turn */
+        LIDO_PG_BALANCE_LEAST = 3,       /* the one that has the fewest connections of this pool */
+        LIDO_PG_BALANCE_NEAREST = 4      /* the one that has answered soonest, of late */
+};
+
+struct lido_pg_ask;
+
 /* How connections are made and kept. Zero means the default in every field. Append only. */
 struct lido_pg_options {
         size_t size;
         const char *conninfo;         /* as libpq takes it, keywords or URI, several hosts allowed; copied; NULL: what
                                        * the environment says (PGHOST and so on) */
-        const char *application_name; /* overrides conninfo's; copied; default: the pool's name, as fallback */
+        const char *application_name; /* overrides conninfo's; copied; default: the pool's name, as fallback. Of it, %n is the
+                                       * pool's name, %c the number of the connection, %p the process, %h the machine */
         const char *setup;            /* SQL that each new connection runs, and runs again after a reset that undoes it;
                                        * copied; default: none */
         int64_t attempt_timeout_ms;   /* to connect to one address; the pool's open_timeout_ms bounds them all
@@ -90,6 +103,25 @@ struct lido_pg_options {
         void *adjudicate_context;
 
         struct lido_error *error; /* lido_pg_pool_open says here what is wrong with the options; may be NULL */
+
+        /* Several hosts: see below. */
+        int balance;              /* enum lido_pg_balance */
+        uint64_t lag_limit_bytes; /* a standby that has so much of the primary's log still to replay, as far as is known, is
+                                   * not lent; default: no limit */
+        int64_t host_check_ms;    /* each host is asked for its role so often, over a connection kept for that; default 1 s;
+                                   * LIDO_NEVER: roles are learnt from the pool's own connections alone */
+        int64_t dns_ttl_ms;       /* the addresses of a name are looked up again after so long; default 15 s */
+
+        /* Asked for name and password before a connect, when none that count are at hand. It must not block: it answers by
+         * lido_pg_answer or lido_pg_refuse, at once or later, from any thread, exactly once. On a connector thread, or the
+         * service's loop. NULL: what conninfo, the environment and the passfile say. */
+        void (*credentials)(struct lido_pg_ask *ask, void *credentials_context);
+        void *credentials_context;
+
+        /* The uv loop of the service, one that was attached: connections are opened there, step by step, and no thread of ours
+         * is used (names are looked up by uv_getaddrinfo, and host_check_ms is LIDO_NEVER). What CPU a log-in costs, and libpq's
+         * reading of files, is then the loop's. NULL: on threads. */
+        struct uv_loop_s *connect_on;
 };
 #define LIDO_PG_OPTIONS_INIT LIDO_SIZED(lido_pg_options)
 
@@ -98,6 +130,78 @@ struct lido_pg_options {
  * copied. Returns: as lido_pool_open; LIDO_EINVAL also for a conninfo that libpq cannot parse. */
 LIDO_API int lido_pg_pool_open(struct lido_pool **ret_pool, struct lido_service *service,
                                const struct lido_pg_options *pg_options, const struct lido_pool_options *options);
+
+/* Several hosts. conninfo lists them, and target_session_attrs says which of them fit: any, read-write, read-only, primary,
+ * standby, prefer-standby. Where that or `balance` or `lag_limit_bytes` is given, the pool keeps an eye on all of them:
+ *
+ *   - Its connections are to those that fit, and one that fits no more is not lent again, once that is known: after host_check_ms
+ *     at most, or by the first error 25006. After a promotion the new primary is found by the next check or attempt, within half
+ *     a second of either.
+ *   - A server of another cluster is refused (by its system identifier), and so is a primary with an older timeline than another
+ *     primary has shown: an old one that returns after a promotion. What the pool has open there is cut off at once, lent
+ *     or not, so that nothing is written there any more.
+ *   - prefer-standby takes the primary while there is no standby, and moves back over ten seconds when one comes.
+ *   - A pool has one role. Who writes here and reads there opens two, perhaps under one budget (lido/budget.h).
+ */
+
+/* Take a primary that was refused because it had been replaced: somebody has decided to go back to it. Also after all hosts
+ * have become another cluster, one by one.
+ * Threads: any. Blocks: no. Owns: nobody. Returns: LIDO_OK; LIDO_EFOREIGN for a pool that is not one of connections;
+ * LIDO_EINVAL. */
+LIDO_API int lido_pg_forget_past(struct lido_pool *pool);
+
+/* What a pool knows of one of its hosts. */
+struct lido_pg_host {
+        size_t size;
+        const char *host, *port; /* as conninfo lists it, or NULL; valid as long as the pool */
+        uint32_t is_known;       /* 1: it has said who it is */
+        uint32_t is_down;        /* 1: it did not answer when last asked */
+        uint32_t is_standby;
+        uint32_t is_read_only;   /* default_transaction_read_only is on */
+        uint32_t is_refused;     /* 1: of another cluster, or a primary that was replaced */
+        uint32_t fits;           /* 1: its connections may be lent, as far as is known */
+        uint32_t connections;    /* of this pool, those being opened too */
+        uint32_t timeline;       /* of a primary; 0: not known */
+        uint64_t system_id;      /* 0: not known */
+        uint64_t lag_bytes;      /* of a standby, behind what the primary is known to have written */
+        uint64_t round_trip_ns;  /* smoothed; 0: not measured */
+};
+#define LIDO_PG_HOST_INIT LIDO_SIZED(lido_pg_host)
+
+/* Read what is known of the host at `index` of the list.
+ * Threads: any. Blocks: no. Owns: the struct is the caller's. Returns: LIDO_OK; LIDO_EINVAL when there is no such host, or the
+ * pool does not keep an eye on its hosts; LIDO_EFOREIGN; LIDO_E2NEW. */
+LIDO_API int lido_pg_host(struct lido_pool *pool, uint32_t index, struct lido_pg_host *host);
+
+/* ---- credentials ----------------------------------------------------------------------------------------- */
+
+/* A question for name and password, the provider's until he answers it. */
+struct lido_pg_credentials {
+        size_t size;
+        const char *user;     /* NULL: conninfo's; copied */
+        const char *password; /* NULL: conninfo's; copied, and wiped when it counts no more */
+        int64_t valid_ms;     /* so long it counts for further connects; 0: for those that wait for it now; LIDO_NEVER: until
+                               * the server refuses it */
+};
+#define LIDO_PG_CREDENTIALS_INIT LIDO_SIZED(lido_pg_credentials)
+
+/* 1: the server has refused what was given last, or the name. If the answer is refused too, the connect has failed for good.
+ * Threads: any, before the answer. Blocks: no. */
+LIDO_API int lido_pg_ask_was_refused(const struct lido_pg_ask *ask);
+
+/* Answer. Threads: any, also after the pool is gone. Blocks: no. Owns: the question is lido's again, except on LIDO_EINVAL and
+ * LIDO_E2NEW; credentials are copied. Returns: LIDO_OK; LIDO_EINVAL; LIDO_E2NEW; LIDO_ENOMEM. */
+LIDO_API int lido_pg_answer(struct lido_pg_ask *ask, const struct lido_pg_credentials *credentials);
+
+/* There is no answer: connects that wait for it fail, with `reason` (copied, a line without secrets; may be NULL), and are tried
+ * again as the pool's back-off says.
+ * Threads, Blocks, Owns: as lido_pg_answer. Returns: LIDO_OK; LIDO_EINVAL. */
+LIDO_API int lido_pg_refuse(struct lido_pg_ask *ask, const char *reason);
+
+/* The credentials have changed: those kept count no more, and every connection is replaced over `over_ms` (LIDO_NEVER: none is)
+ * by one with new ones.
+ * Threads: any. Blocks: no. Owns: nobody. Returns: as lido_pool_rotate; LIDO_EFOREIGN. */
+LIDO_API int lido_pg_credentials_changed(struct lido_pool *pool, int64_t over_ms);
 
 /* The connection of a lease from a pool that lido_pg_pool_open has opened. From the first time on, its results are looked at by
  * a hook of libpq's, so that what the borrower does to the session is known.

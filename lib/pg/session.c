@@ -228,10 +228,29 @@ free_session:
         return rc;
 }
 
+void session_set_host(struct pg_session *session, struct pg_hosts *hosts, unsigned host)
+{
+        session->hosts = hosts_ref(hosts);
+        session->host = host;
+}
+
+/* The pool has one session less. */
+static void leave_host(struct pg_session *session)
+{
+        if (session->hosts)
+                hosts_count(session->hosts, session->host, -1);
+}
+
+static bool is_misplaced(const struct pg_session *session)
+{
+        return session->hosts && !hosts_fits(session->hosts, session->host);
+}
+
 void session_unref(struct pg_session *session)
 {
         if (sub_acq_rel(&session->users, 1) != 1)
                 return;
+        hosts_unref(session->hosts);
         statements_fini(&session->statements);
         PQfreeCancel(session->cancel);
         line_unref(session->line);
@@ -269,6 +288,7 @@ bool session_close(struct pg_session *session)
                 PQfinish(conn);
         }
         is_alarming = session->is_alarming;
+        leave_host(session);
         session_unref(session);
         return is_alarming;
 }
@@ -282,6 +302,7 @@ PGconn *session_release_conn(struct pg_session *session)
                 PQsetNoticeReceiver(conn, connect_libpq_receiver(), NULL);
                 session->conn = NULL;
         }
+        leave_host(session);
         session_unref(session);
         return conn;
 }
@@ -331,7 +352,7 @@ enum lido_peek session_peek(struct pg_session *session)
         char byte;
         ssize_t got;
 
-        if (!session->conn || session->is_lost)
+        if (!session->conn || session->is_lost || is_misplaced(session))
                 return LIDO_PEEK_DEAD;
         do
                 got = recv(session->line->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
@@ -414,7 +435,7 @@ enum lido_verdict session_verdict(struct pg_session *session)
         bool may_reset = session->options->given.reset != LIDO_PG_RESET_NONE;
         enum lido_verdict verdict = LIDO_VERDICT_DEAD;
 
-        if (!session->conn || session->is_lost || session->is_evicted || session->is_fat ||
+        if (!session->conn || session->is_lost || session->is_evicted || session->is_fat || is_misplaced(session) ||
             PQstatus(session->conn) != CONNECTION_OK)
                 return LIDO_VERDICT_DEAD;
         if (session->options->given.reset >= LIDO_PG_RESET_STRICT && (session->dirt & DIRT_OPAQUE))
@@ -474,6 +495,14 @@ static const char *start_afresh(struct pg_session *session)
                 return "the session is not at rest";
         if (session->is_evicted || session->is_fat)
                 return "the session is not to be lent again";
+        if (session->hosts) {
+                struct probe probe;
+
+                probe_from_status(session->conn, &probe);
+                hosts_learn(session->hosts, session->host, &probe, 0);
+                if (is_misplaced(session))
+                        return "the server is no longer one that fits";
+        }
         return session_has_wrong_role(session) ? "the server has changed its role" : NULL;
 }
 

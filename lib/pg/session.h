@@ -19,6 +19,7 @@
 #include "base/atomic.h"
 #include "base/list.h"
 #include "lido/pool.h"
+#include "pg/hosts.h"
 #include "pg/options.h"
 #include "pg/reset.h"
 #include "pg/statements.h"
@@ -36,6 +37,8 @@ struct pg_watch;
 
 struct pg_session {
         const struct pg_options *options; /* constant; lives as long as the pool */
+        struct pg_hosts *hosts;           /* constant: a share; NULL: it does not matter which host */
+        unsigned host;                    /* constant: where it is, if that matters */
         struct pg_line *line;             /* constant */
         char label[160];                  /* constant, for describe */
         _Atomic uint32_t users;           /* atomic: the pool or the borrower who detaches, and the watch */
@@ -71,6 +74,9 @@ struct pg_session {
 /* Wrap a connection at rest. Owns: conn is the session's on success. Returns: LIDO_OK; LIDO_ENOMEM; LIDO_EFACTORY when
  * there is no descriptor left. */
 int session_new(struct pg_session **ret_session, PGconn *conn, const struct pg_options *options);
+
+/* It is one of this host, where it is counted already; its host may cease to fit, or be cut off. */
+void session_set_host(struct pg_session *session, struct pg_hosts *hosts, unsigned host);
 
 /* End the connection, without ever blocking, and drop the pool's share of the session. Returns: is_alarming, after the
  * server's last words have been read. */
