@@ -6,19 +6,20 @@ here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=tests/support/lib.sh
 . "$here/support/lib.sh"
 
-# What there must be: 35 features of a pool, 20 traps.
+# What there must be: 35 features of a pool, 20 traps, and what an operator needs.
 wanted_rows()
 {
     local i
 
     for i in $(seq 35); do echo "C$i"; done
     for i in $(seq 20); do echo "T$i"; done
+    for i in $(seq 3); do echo "X$i"; done
 }
 
 # rows PAGE: prints "row<TAB>shown by" for each row of the table.
 rows()
 {
-    sed -nE 's/^\| ([CT][0-9]+) \| [^|]+ \| (.*) \|$/\1\t\2/p' "$1"
+    sed -nE 's/^\| ([CTX][0-9]+) \| [^|]+ \| (.*) \|$/\1\t\2/p' "$1"
 }
 
 # judge PAGE TESTS: prints what is wrong with the map in PAGE, the tests being in the folder TESTS; succeeds when nothing is.
