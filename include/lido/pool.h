@@ -465,7 +465,7 @@ LIDO_API int lido_detach_at(lido_lease lease, void **ret_object, const char *sit
 
 /* The object of a lease. Threads: any. Blocks: no. Owns: the borrower may use it until release.
  * Returns: the object; NULL when the lease has ended. */
-LIDO_API void *lido_object(lido_lease lease);
+LIDO_API LIDO_NEAR void *lido_object(lido_lease lease);
 
 /* The pool that a lease comes from. Threads: any. Blocks: no. Owns: nobody. Returns: the pool; NULL when the lease has
  * ended. */

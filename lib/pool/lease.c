@@ -16,9 +16,6 @@
 #include "pool/doubt.h"
 #include "pool/op.h"
 
-/* No canary: nothing here has an address, and it would cost as much as the rest. */
-#define HOT __attribute__((hot, no_stack_protector))
-
 /* A hold from which on handing over beats overtaking: waking a thread costs about as much. */
 #define LONG_HOLD_NS (30 * NS_PER_US)
 /* Look again so often before standing in line, when holds are short. */
@@ -39,16 +36,26 @@ static inline void write_down(struct lido_slot *slot, uint64_t generation, const
         ret_lease->generation = generation;
 }
 
+/* Make the hint of this pool, if there is one, the latest. */
+static struct thread_hint *turn_to(struct lido_pool *pool, struct thread_self *self)
+{
+        if (self->latest.owner != pool) {
+                self->hint[self->latest.index] = self->latest;
+                self->latest = self->hint[pool->hint_index];
+        }
+        return &self->latest;
+}
+
 /* The slot that this thread had last, if it is still as it was left: then it is still this pool's too, for a slot that has
  * served another pool meanwhile has moved on to other generations. */
 static inline bool claim_hinted(struct lido_pool *pool, struct thread_self *self, const char *site,
                                 lido_lease *ret_lease)
 {
-        struct thread_hint *hint = &self->hint[pool->hint_index];
+        struct thread_hint *hint = &self->latest;
         struct lido_slot *slot = hint->slot;
-        uint64_t word = hint->word;
+        uint64_t word = hint->word, seen = word;
 
-        if (hint->owner != pool || !slot_claim(slot, &word, word + (SLOT_LEASED - SLOT_IDLE)))
+        if (hint->owner != pool || !slot_claim(slot, &seen, word + (SLOT_LEASED - SLOT_IDLE)))
                 return false;
         hint->word = word + GENERATION_ONE; /* what an undisturbed release will leave */
         write_down(slot, word_generation(word), site, NULL, self->id, ret_lease);
@@ -98,8 +105,8 @@ bool lease_begin(struct lido_pool *pool, struct lido_slot *slot, uint64_t genera
         slot->quota = want->quota;
         if (!want->is_elsewhere)
                 trace_note(pool, slot, generation);
-        self->hint[pool->hint_index] =
-                (struct thread_hint){ pool, slot, word_make(generation + GENERATION_ONE, SLOT_IDLE) };
+        *turn_to(pool, self) = (struct thread_hint){ pool, slot, word_make(generation + GENERATION_ONE, SLOT_IDLE),
+                                                     pool->hint_index };
         write_down(slot, generation, want->site, want->tag, thread_id(), ret_lease);
         if (pool->factory.flags & LIDO_FACTORY_TIMED)
                 store_relaxed(&slot->acquired_ns, clock_now_ns());
@@ -429,7 +436,13 @@ static __attribute__((noinline)) int acquire_plainly(struct lido_pool *pool, int
                                                      const char *site)
 {
         struct want want = { .timeout_ms = timeout_ms, .site = site };
+        struct thread_self *self = thread_self();
 
+        if (self->latest.owner != pool && !(load_relaxed(&pool->gate) & GATE_ACQUIRE)) {
+                turn_to(pool, self);
+                if (claim_hinted(pool, self, site, ret_lease))
+                        return LIDO_OK;
+        }
         return acquire_slow(pool, &want, ret_lease, NULL);
 }
 
