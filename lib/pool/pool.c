@@ -79,7 +79,7 @@ static uint64_t first_gate(const struct lido_factory *factory, const struct lido
 {
         uint64_t gate = 0;
 
-        if ((factory->flags & (LIDO_FACTORY_PEEK_ALWAYS | LIDO_FACTORY_TIMED)) || options->order != LIDO_ORDER_LIFO ||
+        if ((factory->flags & (LIDO_FACTORY_PEEK_ALWAYS | LIDO_FACTORY_TIMED)) || factory->activate || options->order != LIDO_ORDER_LIFO ||
             options->overtake_us < 0)
                 gate |= GATE_CAREFUL_ACQUIRE;
         if (options->backtrace_every > 0)
