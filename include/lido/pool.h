@@ -140,7 +140,8 @@ struct lido_factory {
          * neither block nor free it. NULL: nothing. Any thread, beside whoever uses the object. */
         void (*interrupt)(void *object, void *context);
 
-        /* One line about it for dumps. Must not block, and may read only what is safe beside its user. */
+        /* One line about it, for reports of objects in use (SHOW HANDLES, lido/admin.h). Must not block, and may read only what is
+         * safe beside its user, who waits should he want to return it meanwhile. Any thread. */
         void (*describe)(void *object, char *text, size_t size, void *context);
 
         /* It has been opened: begin to watch it on `loop`. `handle` names it to lido_handle_broken and

@@ -158,7 +158,26 @@ static int show_pool(struct job *job, struct lido_pool *pool)
 
 static void head_handles(struct job *job)
 {
-        text_add(job->text, "pool\tslot\tstate\tage_ms\tleases\tthread\tsite\ttag\theld_ms\n");
+        text_add(job->text, "pool\tslot\tstate\tage_ms\tleases\tthread\tsite\ttag\theld_ms\tobject\n");
+}
+
+/* What the factory says about an object in use; it stays whole meanwhile. */
+static void describe(struct lido_pool *pool, struct lido_slot *slot, uint64_t word, char *line, size_t size)
+{
+        struct thread_self *self = thread_self();
+        void *outer = self->in_hook;
+
+        line[0] = '\0';
+        if (!pool->factory.describe || !slot_hold(slot, word_generation(word), SLOT_LEASED))
+                return;
+        self->in_hook = pool;
+        pool->factory.describe(load_relaxed(&slot->object), line, size, pool->factory.context);
+        self->in_hook = outer;
+        slot_let_go(slot);
+        line[size - 1] = '\0';
+        for (char *c = line; *c; c++)
+                if (iscntrl((unsigned char)*c))
+                        *c = ' ';
 }
 
 static void show_slot(struct job *job, struct lido_pool *pool, struct lido_slot *slot, uint64_t now)
@@ -166,17 +185,20 @@ static void show_slot(struct job *job, struct lido_pool *pool, struct lido_slot 
         uint64_t word = load_acquire(&slot->word), born_ns = load_relaxed(&slot->born_ns);
         bool is_leased = word_state(word) == SLOT_LEASED, is_open = load_relaxed(&slot->life) != 0;
         const char *site = load_relaxed(&slot->site), *tag = load_relaxed(&slot->tag);
+        char line[200];
 
         if (word_state(word) == SLOT_VACANT)
                 return;
         text_add(job->text, "%s\t%u\t%s%s\t%" PRIu64 "\t%" PRIu64, pool->name, load_relaxed(&slot->index),
                  state_names[word_state(word)], word & MARK_SUSPECT ? ",doubted" : "",
                  is_open && born_ns < now ? (now - born_ns) / NS_PER_MS : 0, load_relaxed(&slot->leases));
-        if (is_leased)
-                text_add(job->text, "\t%u\t%s\t%s\t%" PRIu64 "\n", slot_holder(slot, word), site ? site : "?", tag ? tag : "",
-                         blame_held_ns(pool, slot, word, now) / NS_PER_MS);
-        else
-                text_add(job->text, "\t\t\t\t\n");
+        if (is_leased) {
+                describe(pool, slot, word, line, sizeof line);
+                text_add(job->text, "\t%u\t%s\t%s\t%" PRIu64 "\t%s\n", slot_holder(slot, word), site ? site : "?", tag ? tag : "",
+                         blame_held_ns(pool, slot, word, now) / NS_PER_MS, line);
+        } else {
+                text_add(job->text, "\t\t\t\t\t\n");
+        }
 }
 
 static int show_handles(struct job *job, struct lido_pool *pool)

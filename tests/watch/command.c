@@ -155,6 +155,29 @@ START_TEST(handles_show_who_has_what)
 }
 END_TEST
 
+static void describe(void *object, char *text, size_t size, void *context)
+{
+        (void)context;
+        snprintf(text, size, "number\t%u", ((struct fake_object *)object)->serial);
+}
+
+START_TEST(what_the_factory_says_about_an_object_in_use_is_shown)
+{
+        struct desk *desk = desk_new();
+        lido_lease lease;
+
+        desk->f.options.max = 1;
+        desk->f.fake.factory.describe = describe;
+        desk_open(desk);
+        desk_warm_up(desk, 1);
+        ck_assert_str_eq(field(say(desk, "SHOW HANDLES"), "object"), "");
+        lease = desk_acquire(desk);
+        ck_assert_str_eq(field(say(desk, "SHOW HANDLES"), "object"), "number 1"); /* a line stays a line, a column a column */
+        must_release(lease);
+        desk_end(desk);
+}
+END_TEST
+
 START_TEST(waiters_show_who_stands_in_line_and_for_how_long)
 {
         struct desk *desk = desk_named("a");
@@ -262,6 +285,7 @@ int main(void)
                                                   clear_closes_what_is_idle,
                                                   options_are_set_as_a_whole_or_not_at_all,
                                                   handles_show_who_has_what,
+                                                  what_the_factory_says_about_an_object_in_use_is_shown,
                                                   waiters_show_who_stands_in_line_and_for_how_long,
                                                   stats_and_health_are_shown,
                                                   each_command_is_named_in_the_help,
