@@ -239,6 +239,54 @@ LIDO_API uint64_t lido_pg_affected(const struct lido_pg_rows *rows);
  * Owns: rows and their last row are gone. Returns: nothing; NULL is allowed. */
 LIDO_API void lido_pg_rows_close(struct lido_pg_rows *rows);
 
+/* ---- one statement from a loop ----------------------------------------------------------------------------- */
+
+struct pg_call;
+
+#define LIDO_PG_PAUSE 1 /* what on_row may answer */
+
+/* A statement under way on a libuv loop. The caller provides the memory, clear before its first use, sets the fields before `error`, and
+ * leaves it alone until on_done. */
+struct lido_pg_call {
+        void *data;             /* the caller's */
+        struct lido_loop *loop; /* where the callbacks are called (lido/loop.h) */
+        lido_lease lease;       /* run it on this one, which is for nothing else meanwhile; all zero: on one of its own, given back before
+                                 * on_done is called */
+
+        /* A row has come, valid until this returns. 0: go on. LIDO_PG_PAUSE: no more for now, until lido_pg_call_resume; the server
+         * is held back meanwhile. Negative: no more at all, on_done says LIDO_ECANCELED. NULL: on_done gets them all together. */
+        int (*on_row)(struct lido_pg_call *call, const struct lido_pg_row *row);
+
+        /* It is over, in exactly one way. The struct is the caller's again, to be used anew or freed. The result, which is given only
+         * with LIDO_OK and without on_row, is the caller's, to be given to PQclear. */
+        void (*on_done)(struct lido_pg_call *call, int status, PGresult *result);
+
+        struct lido_error error; /* lido's: what went wrong, when status is not LIDO_OK */
+        uint64_t affected;       /* lido's: as lido_pg_affected */
+        struct pg_call *own;     /* lido's */
+};
+
+/* As lido_pg_query or lido_pg_query_on, from a loop, which never waits: not for a connection, not for the server, not for a cancel request.
+ * options->error is not used. A timeout, a cancel or a stop by on_row ends a call at once; what the server still sends is dropped by
+ * the pool after the lease. A lease of the caller's can do no more then, and is to be released.
+ * Threads: the loop's. Blocks: no. Owns: the call is lido's until on_done; sql and params may go. `pool` is not looked at when
+ * call->lease is set.
+ * Returns: LIDO_OK, and on_done will be called, never before this has returned, with what lido_pg_query returns, LIDO_ECANCELED, or
+ * LIDO_ELOOP; LIDO_EBUSY when the call is under way already; LIDO_EINVAL when call->loop is not a loop of this thread; LIDO_ENOMEM;
+ * LIDO_EFOREIGN; LIDO_ESTALE; as lido_acquire_async. On an error no callback is called. */
+LIDO_API int lido_pg_query_async(struct lido_pool *pool, struct lido_pg_call *call, const char *sql,
+                                 const struct lido_pg_param *params, uint32_t param_count,
+                                 const struct lido_pg_query_options *options);
+
+/* Go on after a pause. Threads: the loop's. Blocks: no. Owns: nobody. Returns: LIDO_OK, and rows come again once this has returned;
+ * LIDO_EINVAL when the call is not paused. */
+LIDO_API int lido_pg_call_resume(struct lido_pg_call *call);
+
+/* Cancel a call, at the server too.
+ * Threads: the loop's. Blocks: no. Owns: the call is lido's until on_done. Returns: LIDO_OK, and on_done will say LIDO_ECANCELED once
+ * this has returned; LIDO_EINVAL when it is not under way. */
+LIDO_API int lido_pg_call_cancel(struct lido_pg_call *call);
+
 /* ---- batches --------------------------------------------------------------------------------------------- */
 
 /* One of many: parameters in, an answer out. */
