@@ -287,6 +287,66 @@ LIDO_API int lido_pg_call_resume(struct lido_pg_call *call);
  * this has returned; LIDO_EINVAL when it is not under way. */
 LIDO_API int lido_pg_call_cancel(struct lido_pg_call *call);
 
+/* ---- LISTEN ------------------------------------------------------------------------------------------------ */
+
+/* A connection of a pool that listens for notifications for as long as the listener lives; the pool's max is to count it. When the
+ * connection is lost, another one takes its place and listens to the same channels. */
+struct lido_pg_listener;
+
+enum lido_pg_notification_kind {
+        LIDO_PG_NOTIFIED = 0,    /* somebody has called NOTIFY */
+        LIDO_PG_LISTENING = 1,   /* from here on nothing is missed (on a loop; in a thread, lido_pg_listen has returned then) */
+        LIDO_PG_MISSED = 2,      /* the connection was lost, and it listens again: notifications in between are lost, so look at
+                                  * the database itself */
+        LIDO_PG_LISTEN_ENDED = 3 /* on a loop: `status` says why there will be no more, LIDO_ECLOSED say */
+};
+
+struct lido_pg_notification {
+        int kind;            /* enum lido_pg_notification_kind */
+        int status;          /* of LISTEN_ENDED */
+        const char *channel; /* of NOTIFIED, as payload; valid until the next notification */
+        const char *payload; /* "" when there is none */
+        int backend_pid;     /* who has notified */
+};
+
+/* To what and how to listen. Zero means the default in every field. Append only. */
+struct lido_pg_listen_options {
+        size_t size;
+        const char *const *channels; /* as they are, case and all; copied */
+        uint32_t channel_count;
+        int64_t timeout_ms;          /* in a thread, for the first connection; default: no limit */
+        int64_t check_ms;            /* after so much silence the server is asked for a sign of life; default 30 s; LIDO_NEVER */
+        const char *tag;             /* as in lido_acquire_options; constant */
+        struct lido_error *error;    /* in a thread, why lido_pg_listen has failed; may be NULL */
+
+        /* On a loop: every notification comes by callback, which may close the listener. NULL: in a thread, by
+         * lido_pg_next_notification. */
+        struct lido_loop *loop;
+        void (*on_notification)(struct lido_pg_listener *listener, const struct lido_pg_notification *notification, void *context);
+        void *context;
+};
+#define LIDO_PG_LISTEN_OPTIONS_INIT LIDO_SIZED(lido_pg_listen_options)
+
+/* Begin to listen, on a connection of the pool's.
+ * Threads: any that may wait; with options->loop, the loop's. Blocks: until it listens, or the deadline; on a loop: no.
+ * Owns: the listener is the caller's, on LIDO_OK only, to be given to lido_pg_listener_close before the pool is freed; it keeps
+ * uv_run going. Returns: LIDO_OK; as lido_acquire; LIDO_EFACTORY when the server refuses; LIDO_EDEADLINE; LIDO_EINVAL; LIDO_EFOREIGN;
+ * LIDO_ENOMEM. */
+LIDO_API int lido_pg_listen(struct lido_pool *pool, const struct lido_pg_listen_options *options,
+                            struct lido_pg_listener **ret_listener);
+
+/* Wait for the next notification, of a listener without a loop.
+ * Threads: one at a time, and one that may wait. Blocks: until there is one, or the deadline; 0: what has come already.
+ * Owns: the texts are the listener's. Returns: LIDO_OK and a notification, NOTIFIED or MISSED; LIDO_ETIMEDOUT; LIDO_EUNAVAIL when the
+ * connection is lost and there was none in time; LIDO_ECLOSED and its kin when there will be none; LIDO_EINVAL. */
+LIDO_API int lido_pg_next_notification(struct lido_pg_listener *listener, int64_t timeout_ms,
+                                       struct lido_pg_notification *ret_notification);
+
+/* Listen no more. On a loop no callback is called any more.
+ * Threads: one at a time; with a loop, the loop's. Blocks: no. Owns: the listener is gone, and its connection is the pool's again.
+ * Returns: nothing; NULL is allowed. */
+LIDO_API void lido_pg_listener_close(struct lido_pg_listener *listener);
+
 /* ---- batches --------------------------------------------------------------------------------------------- */
 
 /* One of many: parameters in, an answer out. */
