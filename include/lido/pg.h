@@ -234,7 +234,7 @@ LIDO_API int lido_pg_next_row(struct lido_pg_rows *rows, struct lido_pg_row *ret
 LIDO_API uint64_t lido_pg_affected(const struct lido_pg_rows *rows);
 
 /* Done, perhaps before the last row: what is left is cancelled or dropped after the release, never here.
- * Threads: one at a time. Blocks: no; on a lease of the caller's until the rest is read off or cancelled, two seconds at most: a
+ * Threads: one at a time. Blocks: no; on a lease of the caller's until the rest is read off or cancelled, some seconds at most: a
  * connection whose statement does not end by then is closed on return.
  * Owns: rows and their last row are gone. Returns: nothing; NULL is allowed. */
 LIDO_API void lido_pg_rows_close(struct lido_pg_rows *rows);
@@ -428,7 +428,7 @@ LIDO_API int lido_pg_copy_read(struct lido_pg_copy *copy, const char **ret_bytes
 
 /* Done. A COPY in that was not ended is undone by the server. Rows that were not read are read off, or, if they are many or slow, the
  * COPY is cancelled; either fails a transaction that it is part of. A connection that does not come to rest is closed on return.
- * Threads: one at a time. Blocks: until it is at rest, two seconds at most. Owns: the copy is gone. Returns: nothing; NULL is
+ * Threads: one at a time. Blocks: until it is at rest, some seconds at most. Owns: the copy is gone. Returns: nothing; NULL is
  * allowed. */
 LIDO_API void lido_pg_copy_close(struct lido_pg_copy *copy);
 
