@@ -142,6 +142,15 @@ static unsigned below(unsigned limit)
         return (unsigned)((random_next(&sched.random) >> 32) * limit >> 32);
 }
 
+static unsigned count_bits(uint32_t bits)
+{
+        unsigned count = 0;
+
+        for (; bits; bits &= bits - 1)
+                count++;
+        return count;
+}
+
 static int nth_bit(uint32_t bits, unsigned n)
 {
         while (n--)
@@ -153,7 +162,7 @@ static int who_random(uint32_t ready, bool clock)
 {
         if (clock && choice.clock_chance && below(choice.clock_chance) == 0 && sched_clock_can_run())
                 return SIM_CLOCK;
-        return nth_bit(ready, below((unsigned)__builtin_popcount(ready)));
+        return nth_bit(ready, below(count_bits(ready)));
 }
 
 static int who_first(uint32_t ready, bool clock)

@@ -94,9 +94,9 @@ void sim_mutex_unlock(struct sim_site *site, struct mutex *mutex)
         memory_unlocked(mutex);
         mutex->sim_owner = NULL;
         c->locks--;
-        for (int i = 0; i < sched.count; i++)
-                if (sched.coroutine[i].state == COROUTINE_LOCKING && sched.coroutine[i].blocked_on == mutex)
-                        sched_ready(i);
+        for (uint32_t left = sched.waiting[COROUTINE_LOCKING]; left; left &= left - 1)
+                if (sched.coroutine[__builtin_ctz(left)].blocked_on == mutex)
+                        sched_ready(__builtin_ctz(left));
 }
 
 /* ---- sleep -----------------------------------------------------------------------------------------------
@@ -138,12 +138,15 @@ void sim_park_wake(struct sim_site *site, _Atomic uint32_t *word, int count)
                 sim_fail("%s:%d wakes while it holds a lock", site->file, site->line);
         if (site->mutation == SIM_DROPPED)
                 return;
-        for (int i = 0; i < sched.count && count > 0; i++)
-                if (sched.coroutine[i].state == COROUTINE_PARKED && sched.coroutine[i].blocked_on == word) {
+        for (uint32_t left = sched.waiting[COROUTINE_PARKED]; left && count > 0; left &= left - 1) {
+                int i = __builtin_ctz(left);
+
+                if (sched.coroutine[i].blocked_on == word) {
                         memory_woken(sched.current, i);
                         sched_ready(i);
                         count--;
                 }
+        }
 }
 
 /* ---- time and threads ------------------------------------------------------------------------------------

@@ -43,9 +43,14 @@ struct scheduler {
         uint64_t hash;
         uint32_t ready; /* bit per coroutine */
         uint32_t spun;  /* of these, the ones that asked to let others go first */
+        uint32_t waiting[COROUTINE_DONE]; /* by what they wait for: bit per coroutine */
+        uint64_t due;   /* when the first of the parked is due, unless somebody was woken since */
+        bool is_due_known;
+        uint32_t hurried; /* have a deadline: bit per coroutine */
         int count;      /* coroutines */
         int current;
         bool alone, calm;
+        bool is_watched; /* a trace is wanted, or something is broken */
         unsigned stale_left, spurious_left;
         void (*quiet)(void *);
         void *quiet_context;
@@ -79,6 +84,7 @@ uint32_t sched_points(void); /* that the current coroutine has passed */
 
 /* memory.c */
 void memory_start(bool weak);
+void memory_calmed(void); /* a time of calm is over */
 void memory_spawned(int parent, int child);
 void memory_joined(int child, int parent);
 void memory_locked(const void *mutex);

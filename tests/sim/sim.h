@@ -131,9 +131,13 @@ bool sim_is_asleep(int number);
 /* A word of memory as it is now, whatever the calling coroutine may see of it; no switching point. */
 #define SIM_PEEK(p) atomic_load_explicit(p, memory_order_relaxed)
 
-/* A line in the trace. */
-void sim_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
-bool sim_is_traced(void);
+/* A line in the trace. Nothing is computed for it where there is none. */
+#define sim_note(...)                               \
+        do                                          \
+                if (__builtin_expect(sim.traced, 0)) \
+                        sim_note_traced(__VA_ARGS__); \
+        while (0)
+void sim_note_traced(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* The run has broken a law: it ends here, with this message. */
 void sim_fail(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn, cold));
