@@ -48,10 +48,11 @@ void factory_returned(struct object *object, int holder)
 
 static struct object *new_object(struct factory *factory)
 {
-        for (int i = 0; i < FACTORY_OBJECTS; i++) {
+        for (unsigned i = 0; i < FACTORY_OBJECTS; i++) {
                 struct object *object = &factory->object[i];
 
-                if (object->state == OBJECT_NONE || object->state == OBJECT_CLOSED) {
+                if (i == factory->objects || object->state == OBJECT_CLOSED) {
+                        factory->objects += i == factory->objects;
                         memset(object, 0, sizeof *object);
                         object->number = (int)++factory->opened;
                         object->holder = NOBODY;

@@ -40,6 +40,7 @@ struct factory {
         uint64_t opened, closed, failed;
         int ended;
         bool at_once; /* no delays: the pool is being set up */
+        unsigned objects; /* places of the next in use; beyond them they hold anything */
         struct object object[FACTORY_OBJECTS];
         struct answer answer[FACTORY_OBJECTS];
         uint32_t answers;

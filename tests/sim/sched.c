@@ -86,6 +86,36 @@ static void go_to_driver(void)
         __builtin_unreachable();
 }
 
+bool sched_state_is_seen(unsigned preemptions_left, bool has_choice, unsigned number)
+{
+        sched.asks_driver = true;
+        sched.preemptions_left = preemptions_left;
+        sched.has_choice = has_choice;
+        sched.number = number;
+        sim_switch(&sim.current->stack_pointer, sched.driver.stack_pointer);
+        return sched.is_seen;
+}
+
+/* The run goes on, and now and then asks. */
+static void drive(void)
+{
+        for (;;) {
+                sim_switch(&sched.driver.stack_pointer, sim.current->stack_pointer);
+                if (!sched.asks_driver)
+                        return;
+                sched.asks_driver = false;
+                sched.is_seen = state_is_seen(state_hash(), sched.preemptions_left);
+                if (!sched.is_seen && sched.has_choice)
+                        state_save(sched.number);
+        }
+}
+
+void sched_merge(void)
+{
+        sched.result.merged = true;
+        go_to_driver();
+}
+
 static bool all_done(void)
 {
         for (int i = 0; i < sched.count; i++)
@@ -175,8 +205,17 @@ static void everybody_sleeps(void)
         sim_fail("everybody sleeps for ever:%s", text);
 }
 
-/* Somebody goes on; the calling coroutine returns from here when it is its turn again. */
-static void reschedule(void)
+/* What the scheduler has left on a stack would be found again in the gaps of later frames, and make states differ. */
+static __attribute__((noinline)) void wipe_below(void)
+{
+        volatile uint64_t below[128];
+
+        for (size_t i = 0; i < sizeof below / sizeof below[0]; i++)
+                below[i] = 0;
+}
+
+/* Somebody goes on; the calling coroutine goes on from here when it is its turn again. */
+static __attribute__((noinline)) void take_turns(void)
 {
         if (sched.steps > sched.step_limit)
                 sim_fail("the run does not end: %llu steps", (unsigned long long)sched.steps);
@@ -207,6 +246,13 @@ static void reschedule(void)
                 go_to(who);
                 return;
         }
+}
+
+static void reschedule(void)
+{
+        take_turns();
+        if (sched.strategy.merges)
+                wipe_below();
 }
 
 void sim_point_slow(void)
@@ -306,8 +352,8 @@ int sim_spawn(const char *name, void (*run)(void *), void *argument, bool is_dae
         c->deadline = c->deadline_in = CLOCK_NEVER;
         c->self.id = (uint32_t)number + 1;
         /* tops at different offsets, or all stacks would share the same lines of the cache */
-        c->stack_pointer =
-                sim_stack(stacks + (size_t)number * STACK_SIZE, STACK_SIZE - (size_t)number * 1088, enter);
+        c->stack_top = stacks + (size_t)(number + 1) * STACK_SIZE - (size_t)number * 1088;
+        c->stack_pointer = sim_stack(c->stack_top, enter);
         sched.count++;
         memory_spawned(sim.current == &sched.driver ? -1 : sched.current, number);
         sched_ready(number);
@@ -472,8 +518,7 @@ void sim_fail(const char *format, ...)
         go_to_driver();
 }
 
-struct sim_result sim_run(const struct sim_strategy *strategy, uint64_t seed, void (*first)(void *),
-                          void *context)
+static void start(const struct sim_strategy *strategy, uint64_t seed, void (*first)(void *), void *context)
 {
         if (!stacks) {
                 stacks = mmap(STACKS_AT, SIM_COROUTINES * STACK_SIZE, PROT_READ | PROT_WRITE,
@@ -495,7 +540,7 @@ struct sim_result sim_run(const struct sim_strategy *strategy, uint64_t seed, vo
         sched.stale_left = strategy->stale;
         sched.spurious_left = 1;
         sched.quiet = NULL;
-        sched.result.failed = false;
+        sched.result.failed = sched.result.merged = false;
         sched.result.message[0] = '\0';
         sim.current = &sched.driver;
         sim.at = &sched.driver.at;
@@ -511,7 +556,18 @@ struct sim_result sim_run(const struct sim_strategy *strategy, uint64_t seed, vo
         sim.current = &sched.coroutine[0];
         sim.at = &sched.coroutine[0].at;
         give_quantum(0);
-        sim_switch(&sched.driver.stack_pointer, sched.coroutine[0].stack_pointer);
+}
+
+struct sim_result sim_run(const struct sim_strategy *strategy, uint64_t seed, void (*first)(void *),
+                          void *context)
+{
+        unsigned number;
+
+        if (strategy->merges && choose_resume(&number))
+                state_restore(number);
+        else
+                start(strategy, seed, first, context);
+        drive();
         sched.result.steps = sched.steps;
         sched.result.end_ns = sched.now;
         sched.result.hash = sched.hash;

@@ -51,6 +51,13 @@ static void begin_blocking(struct keeper *keeper, struct lido_slot *slot)
         sim_fail("a hook that does not block is sent to a helper");
 }
 
+static uint64_t turns; /* not in the service, where it would be part of the state of a run */
+
+uint64_t service_turns(void)
+{
+        return turns;
+}
+
 static void keep(void *context)
 {
         struct lido_service *service = context;
@@ -58,7 +65,7 @@ static void keep(void *context)
         while (!service->is_ending) {
                 service->is_woken = false;
                 service->due_ns = keeper_turn(&service->keeper, sim_now());
-                service->turns++;
+                turns++;
                 if (!service->is_woken)
                         sim_sleep(service->due_ns);
         }
@@ -67,6 +74,7 @@ static void keep(void *context)
 void service_init(struct lido_service *service)
 {
         memset(service, 0, sizeof *service);
+        turns = 0;
         mutex_init(&service->keeper.lock);
         keeper_init(&service->keeper, wake, begin_blocking);
 }

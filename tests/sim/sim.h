@@ -49,6 +49,7 @@ struct sim_strategy {
         unsigned depth;       /* PCT */
         unsigned preemptions; /* EXHAUSTIVE: bound */
         unsigned stale; /* old values that may be read in one run; 0: the memory is sequentially consistent */
+        bool merges;    /* EXHAUSTIVE: runs that come to the same state are followed once (state.c) */
         const struct sim_choices *replay;
         struct sim_choices *record; /* NULL, or where the unusual choices of the run are kept */
         bool trace;                 /* print each step */
@@ -57,6 +58,7 @@ struct sim_strategy {
 
 struct sim_result {
         bool failed;
+        bool merged; /* it came to where the search has been, and ended there */
         char message[400];
         uint64_t steps;
         uint64_t end_ns; /* the clock at the end */
@@ -70,6 +72,18 @@ struct sim_result sim_run(const struct sim_strategy *strategy, uint64_t seed, vo
  * run. */
 void sim_search_start(void);
 bool sim_search_next(void);
+
+/* Memory that is part of the state of a run, beside stacks and heap, in whole words: written to `list`, which has room for
+ * `most`. *ret_reports: a piece of the heap that nothing depends on. Returns: how many. */
+struct sim_block {
+        const void *memory;
+        size_t size;
+};
+typedef unsigned sim_blocks(struct sim_block *list, unsigned most, struct sim_block *ret_reports);
+void sim_state_of(sim_blocks *blocks);
+
+/* States that the search has come to. */
+uint64_t state_count(void);
 
 /* ---- inside a run ----------------------------------------------------------------------------------------
  */

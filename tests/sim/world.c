@@ -43,9 +43,7 @@ struct borrower {
 static struct world {
         const struct program *program;
         struct lido_service service;
-        struct factory factory;
         struct lido_pool *pool;
-        struct borrower borrower[PROGRAM_THREADS];
         uint64_t seed;
         bool is_closing, is_paused;
         unsigned pauses, pausing; /* begun so far; on their way */
@@ -54,6 +52,8 @@ static struct world {
         bool is_shared, was_shared_returned;
         struct held shared;
         unsigned shared_returns;
+        struct factory factory;
+        struct borrower borrower[PROGRAM_THREADS];
         struct world_books books;
 } world;
 
@@ -146,7 +146,7 @@ static void got(struct borrower *b, lido_lease lease)
 /* Does everybody who holds something wait for something? */
 static bool is_deadlock(void)
 {
-        for (int i = 0; i < FACTORY_OBJECTS; i++) {
+        for (unsigned i = 0; i < world.factory.objects; i++) {
                 const struct object *object = &world.factory.object[i];
 
                 if (object->state != OBJECT_OPEN || object->holder < 0)
@@ -468,7 +468,7 @@ static void await_all(struct borrower *b)
 
 static void find_fault(bool is_dead)
 {
-        for (int i = 0; i < FACTORY_OBJECTS; i++) {
+        for (unsigned i = 0; i < world.factory.objects; i++) {
                 struct object *object = &world.factory.object[i];
 
                 if (object->is_watched) {
@@ -714,7 +714,7 @@ static void check_books(void)
 
         if (!world.factory.ended)
                 sim_fail("the pool has ended, the factory has not");
-        for (int i = 0; i < FACTORY_OBJECTS; i++) {
+        for (unsigned i = 0; i < world.factory.objects; i++) {
                 const struct object *object = &world.factory.object[i];
 
                 open += object->state == OBJECT_OPEN || object->state == OBJECT_CLOSING;
@@ -771,6 +771,27 @@ static void live(void *context)
         tear_down();
 }
 
+/* The slots and the world, without what no run has touched, and without the counts of what has been. */
+static unsigned state_of_world(struct sim_block *list, unsigned most, struct sim_block *ret_reports)
+{
+        const struct factory *factory = &world.factory;
+        unsigned count = 0;
+
+        (void)most;
+        list[count++] = (struct sim_block){&world, offsetof(struct world, factory)};
+        list[count++] = (struct sim_block){factory, offsetof(struct factory, object)};
+        list[count++] = (struct sim_block){factory->object, factory->objects * sizeof factory->object[0]};
+        list[count++] = (struct sim_block){factory->answer, factory->answers * sizeof factory->answer[0]};
+        list[count++] = (struct sim_block){world.borrower, world.program->threads * sizeof world.borrower[0]};
+        if (!world.pool)
+                return count;
+        list[count++] = (struct sim_block){SIM_PEEK(&world.pool->slots.chunk[0]),
+                                              SIM_PEEK(&world.pool->slots.high) * SLOT_SIZE};
+        ret_reports->memory = &world.pool->waited;
+        ret_reports->size = offsetof(struct lido_pool, kept) - offsetof(struct lido_pool, waited);
+        return count;
+}
+
 struct sim_result world_run(const struct program *program, const struct sim_strategy *strategy, uint64_t seed)
 {
         world.program = program;
@@ -779,6 +800,7 @@ struct sim_result world_run(const struct program *program, const struct sim_stra
         world.is_closing = world.is_paused = world.is_shared = false;
         world.shared_returns = world.calls = world.pauses = world.pausing = 0;
         memset(&world.books, 0, sizeof world.books);
+        sim_state_of(state_of_world);
         return sim_run(strategy, seed, live, NULL);
 }
 
@@ -788,6 +810,6 @@ struct world_books world_books(void)
         world.books.open_failed = world.factory.failed;
         world.books.closed = world.factory.closed;
         world.books.upkeep = world.factory.checks;
-        world.books.turns = world.service.turns;
+        world.books.turns = service_turns();
         return world.books;
 }
