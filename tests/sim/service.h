@@ -19,6 +19,9 @@ void service_init(struct lido_service *service);
 /* From now on the keeper is a coroutine; before it, call keeper_turn. */
 void service_spawn(struct lido_service *service);
 
+/* End the threads on which blocking hooks run; nothing is left for them to do. */
+void service_stop_helpers(void);
+
 /* Turns of the keeper in this run. */
 uint64_t service_turns(void);
 
