@@ -12,6 +12,7 @@
 #include "lido/events.h"
 #include "lido/keyed.h"
 #include "lido/loop.h"
+#include "lido/memory.h"
 #include "lido/pool.h"
 #include "lido/service.h"
 #include "lido/stats.h"

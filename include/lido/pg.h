@@ -203,8 +203,9 @@ LIDO_API int lido_pg_refuse(struct lido_pg_ask *ask, const char *reason);
  * Threads: any. Blocks: no. Owns: nobody. Returns: as lido_pool_rotate; LIDO_EFOREIGN. */
 LIDO_API int lido_pg_credentials_changed(struct lido_pool *pool, int64_t over_ms);
 
-/* The connection of a lease from a pool that lido_pg_pool_open has opened.
- * Threads: any. Blocks: no. Owns: the borrower may use it until release, from one thread at a time.
+/* The connection of a lease from a pool that lido_pg_pool_open has opened. From the first time on, its results are looked at by
+ * a hook of libpq's, so that what the borrower does to the session is known.
+ * Threads: the one that uses the connection. Blocks: no. Owns: the borrower may use it until release, from one thread at a time.
  * Returns: the connection; NULL when the lease has ended, or after the borrower has ended the connection itself. */
 LIDO_API PGconn *lido_pg_conn(lido_lease lease);
 
@@ -295,6 +296,9 @@ struct lido_pg_query_options {
         int prepare;              /* enum lido_pg_prepare */
         const char *tag;          /* as in lido_acquire_options */
         struct lido_error *error; /* what went wrong, with its SQLSTATE; may be NULL; must live until the rows are closed */
+        int server_timeout;       /* 1: the server is told of the deadline (statement_timeout), in the same flight, so that it
+                                   * ends the statement even if nobody reaches it then. Holds for this statement alone, or, in a
+                                   * transaction, until its end; not for what cannot run in one (VACUUM). Default 0 */
 };
 #define LIDO_PG_QUERY_OPTIONS_INIT LIDO_SIZED(lido_pg_query_options)
 
@@ -315,6 +319,15 @@ struct lido_pg_query_options {
 LIDO_API int lido_pg_query(struct lido_pool *pool, const char *sql, const struct lido_pg_param *params, uint32_t param_count,
                            const struct lido_pg_query_options *options, struct lido_pg_rows **ret_rows);
 
+/* As lido_pg_query, on a lease of the caller's, who goes on with it once the rows have ended or are closed: so it may be part of a
+ * transaction. A row that is not read is read off by lido_pg_rows_close, or, if it does not come at once, the statement is cancelled,
+ * which fails its transaction.
+ * Threads: the one that uses the connection. Blocks: until the server answers or the deadline. Owns: as lido_pg_query; the lease stays the
+ * caller's. Returns: as lido_pg_query; LIDO_EBUSY while the rows of another statement are not closed; LIDO_ESTALE when the lease
+ * has ended. */
+LIDO_API int lido_pg_query_on(lido_lease lease, const char *sql, const struct lido_pg_param *params, uint32_t param_count,
+                              const struct lido_pg_query_options *options, struct lido_pg_rows **ret_rows);
+
 /* The next row.
  * Threads: one at a time. Blocks: until a row has come, or the deadline. Owns: the row is the rows'.
  * Returns: 1 and a row; 0 at the end; LIDO_EFACTORY, LIDO_EDEADLINE as above, for ever from then on. */
@@ -325,8 +338,152 @@ LIDO_API int lido_pg_next_row(struct lido_pg_rows *rows, struct lido_pg_row *ret
 LIDO_API uint64_t lido_pg_affected(const struct lido_pg_rows *rows);
 
 /* Done, perhaps before the last row: what is left is cancelled or dropped after the release, never here.
- * Threads: one at a time. Blocks: no. Owns: rows and their last row are gone. Returns: nothing; NULL is allowed. */
+ * Threads: one at a time. Blocks: no; on a lease of the caller's until the rest is read off or cancelled, two seconds at most: a
+ * connection whose statement does not end by then is closed on return.
+ * Owns: rows and their last row are gone. Returns: nothing; NULL is allowed. */
 LIDO_API void lido_pg_rows_close(struct lido_pg_rows *rows);
+
+/* ---- batches --------------------------------------------------------------------------------------------- */
+
+/* One of many: parameters in, an answer out. */
+struct lido_pg_item {
+        const struct lido_pg_param *params;
+        PGresult *result; /* rows, or the error; the caller's, to be given to PQclear or lido_pg_items_clear; NULL: no answer came */
+        int status;       /* LIDO_OK; LIDO_EFACTORY: it failed; LIDO_ECANCELED: it was not done; LIDO_EUNKNOWN: it was sent, and the
+                           * connection was lost or the time was up before an answer came */
+};
+
+/* Zero means the default in every field. Append only. */
+struct lido_pg_batch_options {
+        size_t size;
+        int64_t timeout_ms;       /* for all of it; default: no limit */
+        int result_format;        /* 0 text, 1 binary */
+        int atomic;               /* 1: all or nothing; default: each item is a transaction of its own */
+        struct lido_error *error; /* the first that went wrong; may be NULL */
+};
+#define LIDO_PG_BATCH_OPTIONS_INIT LIDO_SIZED(lido_pg_batch_options)
+
+/* Run one statement once for each item, on a lease, without waiting for one answer before the next is sent: a thousand INSERTs cost
+ * one round trip and not a thousand. In a transaction that is open already an item that fails fails those after it.
+ * A parameter has one type in all items, or none.
+ * Threads: the one that uses the connection. Blocks: until all are answered, or the deadline.
+ * Owns: the items are the caller's, and the results in them too, whatever is returned.
+ * Returns: LIDO_OK when all were done; LIDO_EFACTORY when one failed, which each item tells for itself, or the connection was lost;
+ * LIDO_EDEADLINE, after which the lease can do no more and is to be released; LIDO_EBUSY when it has rows
+ * unread; LIDO_EINVAL; LIDO_ESTALE; LIDO_EFOREIGN; LIDO_ENOMEM. */
+LIDO_API int lido_pg_batch(lido_lease lease, const char *sql, uint32_t param_count, struct lido_pg_item *items,
+                           uint32_t item_count, const struct lido_pg_batch_options *options);
+
+/* PQclear every result.
+ * Threads: one at a time. Blocks: no. Owns: the results are gone. */
+LIDO_API void lido_pg_items_clear(struct lido_pg_item *items, uint32_t item_count);
+
+/* ---- COPY ------------------------------------------------------------------------------------------------ */
+
+/* A COPY under way on a lease: rows go in, or come out, in the format that the statement names. */
+struct lido_pg_copy;
+
+/* Begin a COPY ... FROM STDIN, or TO STDOUT, on a lease, whose connection can do nothing else until the copy is closed.
+ *
+ *      if (lido_pg_copy_in(lease, "copy users from stdin", NULL, &copy) == LIDO_OK) {
+ *              while (next_line(&line) && (rc = lido_pg_copy_write(copy, line.text, line.length)) == LIDO_OK)
+ *                      continue;
+ *              if (rc == LIDO_OK)
+ *                      rc = lido_pg_copy_end(copy, &rows);
+ *              lido_pg_copy_close(copy);
+ *      }
+ *
+ * Of the options only timeout_ms, for all of it, and error count.
+ * Threads: the one that uses the connection. Blocks: until the server is ready for rows, or the deadline.
+ * Owns: the copy is the caller's, on LIDO_OK only, to be given to lido_pg_copy_close before the lease is released.
+ * Returns: LIDO_OK; LIDO_EFACTORY when the statement failed or the connection was lost; LIDO_EDEADLINE; LIDO_EBUSY when the connection
+ * has rows unread; LIDO_EINVAL also for a statement that is no such COPY; LIDO_ENOTSUP for server_timeout; LIDO_ESTALE;
+ * LIDO_EFOREIGN; LIDO_ENOMEM. */
+LIDO_API int lido_pg_copy_in(lido_lease lease, const char *sql, const struct lido_pg_query_options *options,
+                             struct lido_pg_copy **ret_copy);
+LIDO_API int lido_pg_copy_out(lido_lease lease, const char *sql, const struct lido_pg_query_options *options,
+                              struct lido_pg_copy **ret_copy);
+
+/* Write bytes, rows or parts of rows. No more than 64 KiB are kept here beyond what the socket has taken: a server that does not read
+ * holds the writer back.
+ * Threads: one at a time. Blocks: until they are sent, or the deadline. Owns: the bytes may go.
+ * Returns: LIDO_OK, also while the server has refused a row already: it says so at the end; LIDO_EFACTORY; LIDO_EDEADLINE; LIDO_EINVAL;
+ * LIDO_ESTALE; after an error the same for ever. */
+LIDO_API int lido_pg_copy_write(struct lido_pg_copy *copy, const void *bytes, size_t size);
+
+/* All is written.
+ * Threads: one at a time. Blocks: until the server has taken it all, or the deadline. Owns: nobody.
+ * Returns: LIDO_OK, and how many rows it was (ret_rows may be NULL): outside a transaction they are committed; LIDO_EFACTORY, and
+ * nothing has been copied; as lido_pg_copy_write. */
+LIDO_API int lido_pg_copy_end(struct lido_pg_copy *copy, uint64_t *ret_rows);
+
+/* Read the next row, as the server sends it: a line of text, or a piece of binary.
+ * Threads: one at a time. Blocks: until a row has come, or the deadline. Owns: the bytes are the copy's, until the next call.
+ * Returns: 1 and a row; 0 at the end; as lido_pg_copy_write. */
+LIDO_API int lido_pg_copy_read(struct lido_pg_copy *copy, const char **ret_bytes, size_t *ret_size);
+
+/* Done. A COPY in that was not ended is undone by the server. Rows that were not read are read off, or, if they are many or slow, the
+ * COPY is cancelled; either fails a transaction that it is part of. A connection that does not come to rest is closed on return.
+ * Threads: one at a time. Blocks: until it is at rest, two seconds at most. Owns: the copy is gone. Returns: nothing; NULL is
+ * allowed. */
+LIDO_API void lido_pg_copy_close(struct lido_pg_copy *copy);
+
+/* ---- transactions ---------------------------------------------------------------------------------------- */
+
+enum lido_pg_isolation {
+        LIDO_PG_ISOLATION_DEFAULT = 0, /* the server's default_transaction_isolation */
+        LIDO_PG_READ_COMMITTED = 1,
+        LIDO_PG_REPEATABLE_READ = 2,
+        LIDO_PG_SERIALIZABLE = 3
+};
+
+/* What kind of transaction. Zero means the default in every field. Append only. */
+struct lido_pg_transaction_options {
+        size_t size;
+        int isolation;            /* enum lido_pg_isolation */
+        int read_only;            /* 1: nothing is written */
+        int deferrable;           /* 1: with SERIALIZABLE and read_only, wait for a snapshot that cannot conflict */
+        int server_timeout;       /* 1: no statement of it goes on past the deadline, even if nobody reaches the server then */
+        int64_t timeout_ms;       /* for all of it, every attempt and pause; the function keeps its own time inside; default: the
+                                   * pool's acquire_timeout_ms to wait for a connection, and no limit from then on */
+        uint32_t attempts;        /* of lido_pg_transaction at most; default 10; 1: never again */
+        int64_t backoff_min_ms;   /* pause before another attempt, at random up to this, doubled each time; default 2 */
+        int64_t backoff_max_ms;   /* and what it grows to; default 250 */
+        const char *tag;          /* as in lido_acquire_options */
+        struct lido_error *error; /* what went wrong, but for what the function has found itself; may be NULL */
+};
+#define LIDO_PG_TRANSACTION_OPTIONS_INIT LIDO_SIZED(lido_pg_transaction_options)
+
+/* What is done in a transaction, by lido_pg_query_on or by libpq's own functions on lido_pg_conn(lease). It may be called several
+ * times, so what it does outside the database must bear that. It keeps the lease. LIDO_OK: to be committed. Anything else is
+ * what lido_pg_transaction returns, after everything has been undone. */
+typedef int lido_pg_transaction_fn(lido_lease lease, void *context);
+
+/* Lease a connection, begin a transaction, call the function, commit. When the server says that it conflicts with others
+ * (SQLSTATE 40001, serialization failure, or 40P01, deadlock), be it in the function or at the commit, it is undone and the function
+ * called again after a pause, whatever it has returned but LIDO_ECANCELED.
+ * Threads: any that may wait, so not the service's loop. Blocks: until it is done, or the deadline.
+ * Owns: the lease is given back here. Returns: LIDO_OK when it is committed, or the function has ended the transaction itself;
+ * LIDO_EUNKNOWN when COMMIT was sent and no answer came: it may be committed or not, and is not tried again; else nothing has happened:
+ * what the function has returned; LIDO_EFACTORY with the SQLSTATE, also when the last attempt has met a conflict and when the function
+ * returned LIDO_OK though a statement had failed; LIDO_EBUSY when it left rows unread; as lido_acquire; LIDO_EDEADLINE; LIDO_EINVAL;
+ * LIDO_EFOREIGN. */
+LIDO_API int lido_pg_transaction(struct lido_pool *pool, const struct lido_pg_transaction_options *options,
+                                 lido_pg_transaction_fn *fn, void *context);
+
+/* Begin a transaction on a lease. attempts and back-off have no effect here. A lease that is released with its transaction open has it
+ * rolled back by the pool.
+ * Threads: the one that uses the connection. Blocks: until the server answers or the deadline. Owns: the lease stays the caller's.
+ * Returns: LIDO_OK; LIDO_EBUSY when one is open already, or rows are; LIDO_EFACTORY; LIDO_EDEADLINE; LIDO_ESTALE; LIDO_EFOREIGN;
+ * LIDO_EINVAL. */
+LIDO_API int lido_pg_begin(lido_lease lease, const struct lido_pg_transaction_options *options);
+
+/* Commit, or roll back, what is open on a lease. timeout_ms 0: no limit. ret_error may be NULL.
+ * Threads, Blocks, Owns: as lido_pg_begin.
+ * Returns: LIDO_OK when it is done; of commit LIDO_EUNKNOWN when it was sent and no answer came, and LIDO_EFACTORY when it was refused
+ * or the transaction had failed before: then nothing is committed; LIDO_EINVAL also without a transaction. */
+LIDO_API int lido_pg_commit(lido_lease lease, int64_t timeout_ms, struct lido_error *ret_error);
+LIDO_API int lido_pg_rollback(lido_lease lease, int64_t timeout_ms, struct lido_error *ret_error);
 
 #ifdef __cplusplus
 }

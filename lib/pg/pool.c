@@ -213,7 +213,10 @@ PGconn *lido_pg_conn(lido_lease lease)
 {
         struct pg_session *session = lido_object(lease);
 
-        return session ? session->conn : NULL;
+        if (!session || !session->conn)
+                return NULL;
+        session_expose(session);
+        return session->conn;
 }
 
 int lido_pg_detach_at(lido_lease lease, PGconn **ret_conn, const char *site)

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/stack.h"
 #include "lido/stats.h"
 #include "pool/blame.h"
 
@@ -45,6 +46,37 @@ static void add(struct text *text, const char *format, ...)
                 text->length += (size_t)length;
 }
 
+/* The first frames are in lido itself, unless it is a part of the program and so are all. */
+static uint32_t first_of_borrower(void *const *frames, uint32_t count)
+{
+        const void *own = stack_object((const void *)(uintptr_t)first_of_borrower);
+        uint32_t first = 0;
+
+        while (own && first < count && stack_object(frames[first]) == own)
+                first++;
+        return first < count ? first : 0;
+}
+
+static void add_frames(struct text *text, void *const *frames, uint32_t count)
+{
+        char name[256];
+
+        for (uint32_t first = first_of_borrower(frames, count), i = first; i < count; i++) {
+                stack_name(frames[i], name, sizeof name);
+                add(text, "%s%s", i == first ? "" : " < ", name);
+        }
+}
+
+size_t lido_frames_text(void *const *frames, uint32_t count, char *text, size_t size)
+{
+        struct text t = { text, size, 0 };
+
+        if (size > 0)
+                text[0] = '\0';
+        add_frames(&t, frames, count);
+        return t.length;
+}
+
 size_t lido_blame_text(const struct lido_blame *blame, char *text, size_t size)
 {
         struct text t = { text, size, 0 };
@@ -57,11 +89,18 @@ size_t lido_blame_text(const struct lido_blame *blame, char *text, size_t size)
         if (blame->last_error_is_set)
                 add(&t, "; last open error %.1f s ago: %s%s%s", (double)blame->last_error_age_ns / 1e9,
                     blame->last_error.sqlstate, blame->last_error.sqlstate[0] ? " " : "", blame->last_error.text);
-        for (uint32_t i = 0; i < blame->holders && i < LIDO_BLAME_HOLDERS; i++)
+        for (uint32_t i = 0; i < blame->holders && i < LIDO_BLAME_HOLDERS; i++) {
+                const struct lido_holder *holder = &blame->holder[i];
+
                 add(&t, "%s%s by thread %u%s%s for %.3f s", i == 0 ? "; held at " : ", ",
-                    blame->holder[i].site ? blame->holder[i].site : "?", blame->holder[i].thread,
-                    blame->holder[i].tag ? " for " : "", blame->holder[i].tag ? blame->holder[i].tag : "",
-                    (double)blame->holder[i].held_ns / 1e9);
+                    holder->site ? holder->site : "?", holder->thread, holder->tag ? " for " : "",
+                    holder->tag ? holder->tag : "", (double)holder->held_ns / 1e9);
+                if (holder->frame_count > 0 && holder->frame_count <= LIDO_HOLDER_FRAMES) {
+                        add(&t, " [");
+                        add_frames(&t, holder->frame, holder->frame_count);
+                        add(&t, "]");
+                }
+        }
         return t.length;
 }
 

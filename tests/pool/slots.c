@@ -184,8 +184,8 @@ START_TEST(the_lowest_idle_slot_is_claimed_so_that_the_high_ones_fall_idle)
         fill_with_idle(&slots, 20);
 
         for (uint32_t i = 0; i < 20; i++)
-                ck_assert_uint_eq(slots_claim(&slots, &generation, &had_rested)->index, i);
-        ck_assert_ptr_null(slots_claim(&slots, &generation, &had_rested));
+                ck_assert_uint_eq(slots_claim(&slots, NULL, &generation, &had_rested)->index, i);
+        ck_assert_ptr_null(slots_claim(&slots, NULL, &generation, &had_rested));
         end(&slots);
 }
 END_TEST
@@ -199,10 +199,10 @@ START_TEST(a_rested_slot_is_claimed_only_when_no_other_is_idle)
         fill_with_idle(&slots, 3);
         come_to_rest(slots_at(&slots, 0));
 
-        ck_assert_uint_eq(slots_claim(&slots, &generation, &had_rested)->index, 1);
+        ck_assert_uint_eq(slots_claim(&slots, NULL, &generation, &had_rested)->index, 1);
         ck_assert(!had_rested);
-        ck_assert_uint_eq(slots_claim(&slots, &generation, &had_rested)->index, 2);
-        ck_assert_uint_eq(slots_claim(&slots, &generation, &had_rested)->index, 0);
+        ck_assert_uint_eq(slots_claim(&slots, NULL, &generation, &had_rested)->index, 2);
+        ck_assert_uint_eq(slots_claim(&slots, NULL, &generation, &had_rested)->index, 0);
         ck_assert(had_rested);
         end(&slots);
 }
@@ -220,12 +220,12 @@ START_TEST(claimed_by_age_the_one_given_back_longest_ago_is_first)
                 store_relaxed(&slots_at(&slots, i)->order, order[i]);
         come_to_rest(slots_at(&slots, 1));
 
-        ck_assert_uint_eq(slots_claim_oldest(&slots, &generation, &had_rested)->index, 1);
+        ck_assert_uint_eq(slots_claim_oldest(&slots, NULL, &generation, &had_rested)->index, 1);
         ck_assert(had_rested);
-        ck_assert_uint_eq(slots_claim_oldest(&slots, &generation, &had_rested)->index, 2);
-        ck_assert_uint_eq(slots_claim_oldest(&slots, &generation, &had_rested)->index, 0);
+        ck_assert_uint_eq(slots_claim_oldest(&slots, NULL, &generation, &had_rested)->index, 2);
+        ck_assert_uint_eq(slots_claim_oldest(&slots, NULL, &generation, &had_rested)->index, 0);
         ck_assert(!had_rested);
-        ck_assert_ptr_null(slots_claim_oldest(&slots, &generation, &had_rested));
+        ck_assert_ptr_null(slots_claim_oldest(&slots, NULL, &generation, &had_rested));
         end(&slots);
 }
 END_TEST
@@ -238,7 +238,7 @@ START_TEST(a_slot_that_has_moved_on_is_not_claimed_by_an_old_word)
 
         fill_with_idle(&slots, 1);
         old = load_relaxed(&slots_at(&slots, 0)->word);
-        struct lido_slot *slot = slots_claim(&slots, &generation, &had_rested);
+        struct lido_slot *slot = slots_claim(&slots, NULL, &generation, &had_rested);
         fall_idle(slot, generation);
 
         uint64_t now = load_relaxed(&slots_at(&slots, 0)->word);
@@ -325,13 +325,13 @@ START_TEST(counting_tells_how_many_are_in_each_state)
         fill_with_idle(&slots, 5);
         come_to_rest(slots_at(&slots, 4));
         ck_assert(slots_any_free(&slots));
-        slots_claim(&slots, &generation, &had_rested);
+        slots_claim(&slots, NULL, &generation, &had_rested);
         slots_count(&slots, count);
 
         ck_assert_uint_eq(count[SLOT_LEASED], 1);
         ck_assert_uint_eq(count[SLOT_IDLE], 3);
         ck_assert_uint_eq(count[SLOT_RESTED], 1);
-        while (slots_claim(&slots, &generation, &had_rested))
+        while (slots_claim(&slots, NULL, &generation, &had_rested))
                 ;
         ck_assert(!slots_any_free(&slots));
         end(&slots);
@@ -393,8 +393,8 @@ static void claim_and_free(void *context, unsigned number)
         for (int i = 0; i < 5000; i++) {
                 uint64_t generation;
                 bool had_rested;
-                struct lido_slot *slot = i % 2 ? slots_claim(&contest->slots, &generation, &had_rested)
-                                               : slots_claim_oldest(&contest->slots, &generation, &had_rested);
+                struct lido_slot *slot = i % 2 ? slots_claim(&contest->slots, NULL, &generation, &had_rested)
+                                               : slots_claim_oldest(&contest->slots, NULL, &generation, &had_rested);
 
                 if (!slot)
                         continue;
