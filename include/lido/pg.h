@@ -118,10 +118,10 @@ struct lido_pg_options {
         void (*credentials)(struct lido_pg_ask *ask, void *credentials_context);
         void *credentials_context;
 
-        /* The uv loop of the service, one that was attached: connections are opened there, step by step, and no thread of ours
-         * is used (names are looked up by uv_getaddrinfo, and host_check_ms is LIDO_NEVER). What CPU a log-in costs, and libpq's
-         * reading of files, is then the loop's. NULL: on threads. */
-        struct uv_loop_s *connect_on;
+        /* 1: connections are opened on the service's loop, step by step, and no thread of ours is used, but for lido_pg_cancel:
+         * names are looked up by uv_getaddrinfo, and host_check_ms is LIDO_NEVER. What CPU a log-in costs (SCRAM 4 ms), and
+         * libpq's reading of files, is then the loop's. 0: on threads. */
+        uint32_t connect_on_loop;
 };
 #define LIDO_PG_OPTIONS_INIT LIDO_SIZED(lido_pg_options)
 

@@ -294,7 +294,7 @@ static bool make_tools(struct pg_connectors *connectors)
 
         tools->options = options;
         tools->number = &connectors->number;
-        tools->resolver = resolver_new(options->given.dns_ttl_ms, options->given.connect_on);
+        tools->resolver = resolver_new(options->given.dns_ttl_ms, options->loop);
         if (options->is_clustered)
                 tools->hosts = hosts_new(options, on_hosts, connectors);
         if (options->given.credentials)
@@ -330,7 +330,7 @@ struct pg_connectors *connectors_new(struct pg_options *options)
         list_init(&connectors->queue);
         list_init(&connectors->threads);
         list_init(&connectors->onloop.connects);
-        connectors->onloop.loop = options->given.connect_on;
+        connectors->onloop.loop = options->loop;
         return connectors;
 }
 

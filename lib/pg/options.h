@@ -31,6 +31,7 @@ struct pg_options {
         bool is_gssencmode_set;
         bool is_template;               /* application_name has a % */
         bool is_clustered;              /* several hosts, and it matters which */
+        struct uv_loop_s *loop;         /* where connections are opened; NULL: on threads. Not set by options_init */
 };
 
 /* Take the options in. `name` is the pool's, the fallback application name. On failure options->given.error is filled.

@@ -16,7 +16,9 @@
 #include <string.h>
 
 #include "base/sized.h"
+#include "lido/loop.h"
 #include "lido/pg.h"
+#include "lido/service.h"
 #include "pg/cancel.h"
 #include "pg/connector.h"
 #include "pg/credentials.h"
@@ -138,6 +140,8 @@ int lido_pg_pool_open(struct lido_pool **ret_pool, struct lido_service *service,
         if (rc != LIDO_OK)
                 return rc;
         taken.given.error = NULL; /* the caller's memory */
+        if (taken.given.connect_on_loop && lido_service_loop(service))
+                taken.loop = lido_loop_uv(lido_service_loop(service));
         factory.context = connectors_new(&taken);
         if (!factory.context) {
                 options_fini(&taken);

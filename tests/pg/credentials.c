@@ -279,11 +279,14 @@ START_TEST(many_who_connect_at_once_ask_once_and_the_answer_comes_from_another_t
         /* then  */ ck_assert_uint_eq(provider.asked, 1);
 
         /* when  */ provider.password = "q";
-        ck_assert_int_eq(lido_pg_credentials_changed(pool, 0), LIDO_OK);
+        ck_assert_int_eq(lido_pg_credentials_changed(pool, LIDO_NEVER), LIDO_OK);
+        ck_assert_int_eq(lido_pool_clear(pool), LIDO_OK);
         /* then  */ while (provider.asked < 2) /* by the first of those that are opened anew */
                 sched_yield();
         ck_assert_int_eq(lido_pool_wait_ready(pool, 4, 20000), LIDO_OK);
         ck_assert_uint_eq(provider.asked, 2);
+        ck_assert_int_eq(lido_pg_credentials_changed(pool, 0), LIDO_OK);
+        ck_assert_int_eq(lido_pg_credentials_changed(pool, -2), LIDO_EINVAL);
         lido_pool_free(pool);
         ck_assert_int_eq(lido_service_stop(service, 20000), LIDO_OK);
         fakepg_stop(&fake);

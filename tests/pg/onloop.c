@@ -39,7 +39,7 @@ static void set_up(void)
         options = (struct lido_pool_options)LIDO_POOL_OPTIONS_INIT;
         uv_loop_init(&loop);
         descriptors = open_descriptors();
-        pg.connect_on = &loop;
+        pg.connect_on_loop = 1;
         ck_assert_int_eq(lido_service_attach(&service, &loop, NULL), LIDO_OK);
         ck_assert_int_eq(lido_loop_open(&mine, &loop), LIDO_OK);
 }
@@ -249,7 +249,7 @@ START_TEST(a_storm_of_200_connects_costs_no_turn_of_the_loop_5_ms)
 {
         /* given */ struct own_server server;
         own_server_start(&server, "--scram --set max_connections=250");
-        pg.connect_on = NULL;
+        pg.connect_on_loop = 0;
         pg.conninfo = server.tcp_conninfo;
         options.max = MOST;
         options.open_limit = MOST;
