@@ -48,23 +48,24 @@ awk -v variants="$here/variants.py" '$0 == "main()" { while ((getline line <vari
 
 missing=() log=$out/build.log
 : >"$log"
-# build NAME LIBRARIES... : a program of the harness's core and one adapter, named by the variable `source`.
+# build NAME SOURCE LIBRARIES...: a program of the harness's core and one adapter.
 build() {
-        local name=$1
-        shift
+        local name=$1 source=$2
+        shift 2
         ${CC:-cc} -std=gnu11 -O2 -g -pthread -I"$out/harness/c" -o "$OUT/bin/$name" "$source" "$out/harness/c/bench.c" "$@" >>"$log" 2>&1 ||
                 missing+=("$name")
 }
 read -ra libpq <<<"$(pkg-config --cflags --libs libpq)"
 for name in libpq_direct libpq_mutex libpq_async libpq_mux libpq_comb; do
-        source=$out/harness/c/$name.c build "$name" "${libpq[@]}"
+        build "$name" "$out/harness/c/$name.c" "${libpq[@]}"
 done
 # build_with PACKAGES NAME
 build_with() {
-        local flags
-        if pkg-config --exists $1; then
-                read -ra flags <<<"$(pkg-config --cflags --libs $1)"
-                source=$out/harness/c/$2.c build "$2" "${flags[@]}"
+        local packages flags
+        read -ra packages <<<"$1"
+        if pkg-config --exists "${packages[@]}"; then
+                read -ra flags <<<"$(pkg-config --cflags --libs "${packages[@]}")"
+                build "$2" "$out/harness/c/$2.c" "${flags[@]}"
         else
                 missing+=("$2")
         fi
@@ -76,7 +77,7 @@ command -v pgbouncer >/dev/null || missing+=(pgbouncer)
 # The flags of a build folder (its lido-pg-uninstalled.pc comes first) or of what is installed.
 read -ra lido <<<"$(PKG_CONFIG_PATH=${LIDO_BUILD:+$LIDO_BUILD/lib:}${PKG_CONFIG_PATH:-} pkg-config --cflags --libs lido-pg lido libuv)"
 for name in lido lido_loop; do
-        [[ ! -f $here/$name.c ]] || source=$here/$name.c build "$name" "${lido[@]}" "${libpq[@]}"
+        [[ ! -f $here/$name.c ]] || build "$name" "$here/$name.c" "${lido[@]}" "${libpq[@]}"
 done
 if [[ ! -x $OUT/bin/lido ]]; then
         cat "$log" >&2
