@@ -300,7 +300,7 @@ static int run(struct lido_pg_mux *mux, const struct statement_of_caller *asked,
         }
         if (kind == SQL_ALONE || (options->flags & LIDO_PG_ALONE))
                 return run_alone(mux, asked, options, deadline_ns, ret_result);
-        for (int tries = 0; tries < STALE_TRIES; tries++) {
+        for (int tries = 0; tries < STALE_TRIES && !shard_is_hot(shard); tries++) {
                 lido_lease lease;
 
                 rc = lido_try_acquire_at(mux->pool, &lease, "lido_pg_mux_exec");

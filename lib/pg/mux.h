@@ -12,6 +12,10 @@
  * On a loop there is no difference between a connection of its own and a pipe with one call on it, so calls made there
  * always go by the queue, which the same turn of the loop empties.
  *
+ * Once statements share, a newcomer joins them although a connection may be idle, as long as they are many: a statement on a
+ * connection of its own costs the processors three times as much as one that travels with others. Should they be stuck behind
+ * something slow, the shard takes idle connections beyond its number.
+ *
  * A call:
  *
  *      QUEUED --sent (shard)--> SENT --result, failure (shard)--> DONE
@@ -194,6 +198,7 @@ struct shard {
         struct lido_post doorbell;   /* whoever finds the inbox empty posts it */
         _Atomic uint32_t is_rung;    /* atomic: it is on its way */
         _Atomic uint32_t submitters; /* atomic: threads inside shard_submit */
+        _Atomic uint32_t load;       /* atomic: calls of threads that wait for their outcome; a hint */
         _Atomic uint32_t is_closing; /* atomic; the loop sets it */
 
         /* The loop's thread alone: */
@@ -234,6 +239,9 @@ void shard_close(struct shard *shard, void (*closed)(void *context), void *conte
 
 /* Hand a call over. Threads: any. Returns: LIDO_OK; LIDO_ECLOSED. */
 int shard_submit(struct shard *shard, struct call *call);
+
+/* Is there so much under way that one more is better off with the others, even when a connection is idle? Threads: any. */
+bool shard_is_hot(struct shard *shard);
 
 /* Make a call on the loop's own thread. Returns: LIDO_OK; LIDO_ECLOSED; LIDO_EQUEUEFULL, and the call stays the caller's. */
 int shard_call(struct shard *shard, struct call *call, uint64_t deadline_ns);

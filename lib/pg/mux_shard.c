@@ -10,6 +10,7 @@
 #define LINGER_MS 2  /* an empty pipe stays so long, for the next call may come at once; up to twice as long */
 #define HOLD_MS 100  /* a busy one: then the pool and its other borrowers have their turn */
 #define STUCK_MS 2   /* a pipe that has not answered for so long is avoided, even at the price of one more connection */
+#define HOT 3        /* calls of threads, from which on one more joins them */
 #define GROW_AT 4    /* calls on each pipe, that one more is wanted */
 
 /* The socket of a pipe on the loop: a dup, for libpq closes its own when it likes. Outlives its pipe by a turn. */
@@ -42,11 +43,12 @@ static void call_back(struct call *call, int code)
         lido_loop_unhold(loop);
 }
 
-static void tell(struct call *call)
+static void tell(struct shard *shard, struct call *call)
 {
         if (call->code == LIDO_OK && !call->result)
                 call_fail(call, LIDO_EFACTORY, "the server has not answered");
         if (!call->callback) {
+                sub_relaxed(&shard->load, 1);
                 call_settle(call);
                 return;
         }
@@ -67,7 +69,7 @@ static void tell_all(struct shard *shard)
         shard->is_telling = true;
         while ((front = list_front(&shard->ready)) != NULL) {
                 list_unlink(front);
-                tell(list_entry(front, struct call, link));
+                tell(shard, list_entry(front, struct call, link));
         }
         shard->is_telling = false;
 }
@@ -597,6 +599,8 @@ int shard_submit(struct shard *shard, struct call *call)
         add_seq_cst(&shard->submitters, 1); /* pairs with shard_close: either sees the other */
         if (!load_seq_cst(&shard->is_closing)) {
                 rc = LIDO_OK;
+                if (!call->adopted)
+                        add_relaxed(&shard->load, 1);
                 if (inbox_send(&shard->inbox, &call->letter)) {
                         store_relaxed(&shard->is_rung, 1);
                         lido_loop_post(shard->loop, &shard->doorbell);
@@ -604,6 +608,11 @@ int shard_submit(struct shard *shard, struct call *call)
         }
         sub_acq_rel(&shard->submitters, 1);
         return rc;
+}
+
+bool shard_is_hot(struct shard *shard)
+{
+        return load_relaxed(&shard->load) >= HOT;
 }
 
 int shard_call(struct shard *shard, struct call *call, uint64_t deadline_ns)

@@ -2,18 +2,20 @@
  *
  *      mode=         a lease and raw libpq on it, statements prepared once for each connection, as the textbook pool has it
  *      mode=query    lido_pg_query, with lido's own cache of prepared statements
+ *      mode=muxN     the multiplexer, over N connections at most (0: as many as it likes)
  *
  * A stream in mode "rows" is read with lido_pg_next_row, the other modes as the harness reads them over raw libpq.
  */
 #include "pqutil.h"
 
 #include <lido.h>
-#include <lido/pg.h>
+#include <lido/pg_mux.h>
 
 static const bench_cfg *config;
 static struct lido_service *service;
 static struct lido_pool *pool;
-static int by_query;
+static struct lido_pg_mux *mux;
+static int by_query, by_mux;
 
 struct client {
         char text[256];
@@ -34,7 +36,7 @@ static int64_t patience(void)
 
 static const char *setup_of(const bench_cfg *cfg, char *text, size_t size)
 {
-        if (!cfg->prepared || strcmp(cfg->workload, "cold") == 0 || by_query)
+        if (!cfg->prepared || strcmp(cfg->workload, "cold") == 0 || by_query || (by_mux && strcmp(cfg->workload, "txn") != 0))
                 return NULL;
         snprintf(text, size, "PREPARE pt(int) AS %s; PREPARE up(int, int) AS %s; PREPARE ins(int, int) AS %s", SQL_POINT,
                  SQL_UPD, SQL_INS);
@@ -50,6 +52,7 @@ static int open_pool(const bench_cfg *cfg)
 
         config = cfg;
         by_query = strcmp(cfg->mode, "query") == 0;
+        by_mux = strncmp(cfg->mode, "mux", 3) == 0;
         pg.conninfo = cfg->conninfo;
         pg.setup = setup_of(cfg, setup, sizeof setup);
         options.max = options.min = (uint32_t)cfg->pool;
@@ -57,6 +60,12 @@ static int open_pool(const bench_cfg *cfg)
         rc = lido_service_start(&service, NULL);
         if (rc == LIDO_OK)
                 rc = lido_pg_pool_open(&pool, service, &pg, &options);
+        if (rc == LIDO_OK && by_mux) {
+                struct lido_pg_mux_options how = LIDO_PG_MUX_OPTIONS_INIT;
+
+                how.connections = (uint32_t)atoi(cfg->mode + 3);
+                rc = lido_pg_mux_open(&mux, pool, NULL, &how);
+        }
         if (rc != LIDO_OK)
                 fprintf(stderr, "lido: %s\n", lido_strerror(rc));
         return rc;
@@ -64,6 +73,7 @@ static int open_pool(const bench_cfg *cfg)
 
 static void close_pool(void)
 {
+        lido_pg_mux_close(mux, NULL, NULL);
         lido_pool_free(pool);
         (void)lido_service_stop(service, 1000);
 }
@@ -106,6 +116,27 @@ static int point_by_query(struct client *client, int aid, int *ret_balance, uint
         return rc == 0 && found == 1 ? OP_OK : fail(client, OP_EQUERY, error.text);
 }
 
+static int point_by_mux(struct client *client, int aid, int *ret_balance, uint64_t *ret_acquired)
+{
+        struct lido_pg_exec_options options = LIDO_PG_EXEC_OPTIONS_INIT;
+        struct lido_pg_param param = lido_pg_int4(aid);
+        struct lido_error error = {0};
+        PGresult *result;
+        int rc;
+
+        options.timeout_ms = patience();
+        options.result_format = 1;
+        options.error = &error;
+        *ret_acquired = bench_now(); /* there is no acquire of its own */
+        rc = lido_pg_mux_exec(mux, SQL_POINT, &param, 1, &options, &result);
+        if (rc != LIDO_OK)
+                return fail(client, rc == LIDO_ETIMEDOUT ? OP_EACQ : OP_EQUERY, error.text);
+        if (PQntuples(result) == 1)
+                *ret_balance = pq_int4(result);
+        PQclear(result);
+        return OP_OK;
+}
+
 static int acquire(struct client *client, lido_lease *ret_lease, uint64_t *ret_acquired)
 {
         int rc = lido_acquire(pool, patience(), ret_lease);
@@ -122,6 +153,8 @@ static int point(void *memory, int aid, int *ret_balance, uint64_t *ret_acquired
 
         if (by_query)
                 return point_by_query(client, aid, ret_balance, ret_acquired);
+        if (by_mux)
+                return point_by_mux(client, aid, ret_balance, ret_acquired);
         rc = acquire(client, &lease, ret_acquired);
         if (rc != OP_OK)
                 return rc;
