@@ -202,6 +202,10 @@ LIDO_API int lido_handle_suspect(lido_handle handle, const char *reason);
 
 enum lido_order { LIDO_ORDER_LIFO = 0, LIDO_ORDER_FIFO = 1 };
 enum lido_start { LIDO_START_LAZY = 0, LIDO_START_WARM = 1, LIDO_START_FAIL_FAST = 2 };
+/* REJECT: the newcomer. DROP_OLDEST: who has waited longest of the lowest class, if that is not above the newcomer's. DROP_LOWEST:
+ * the latest of a class below the newcomer's. Whoever goes gets LIDO_ESHED; where nobody does, the newcomer is refused with
+ * LIDO_EQUEUEFULL. CRITICAL never goes for another. */
+enum lido_line_policy { LIDO_LINE_REJECT = 0, LIDO_LINE_DROP_OLDEST = 1, LIDO_LINE_DROP_LOWEST = 2 };
 enum lido_nested { LIDO_NESTED_WARN = 0, LIDO_NESTED_LENIENT = 1, LIDO_NESTED_STRICT = 2 };
 
 /* How a pool behaves. Zero means the default in every field; LIDO_NEVER and LIDO_UNLIMITED say the rest.
@@ -265,7 +269,7 @@ struct lido_pool_options {
 
         uint32_t backtrace_every; /* 1 lease in so many has its backtrace kept, for the reports of leaks and holders: some
                                    * microseconds for that one, some ten nanoseconds for each other; default 0: none */
-        uint32_t reserved;        /* 0 */
+        int queue_policy;         /* enum lido_line_policy: who goes when the line is as long as queue_limit */
 
         struct lido_budget *budget; /* a limit shared with other pools (lido/budget.h); default none */
 };
@@ -375,6 +379,10 @@ LIDO_API int lido_pool_set_quota(struct lido_pool *pool, const char *tag, uint32
  * so many seconds" before queueing.
  * Threads: any. Blocks: no. Owns: nobody. Returns: nanoseconds; 0 when an object is idle or nothing is known. */
 LIDO_API uint64_t lido_estimated_wait_ns(struct lido_pool *pool);
+
+/* Would an acquire have to wait, if it came now? It looks as a borrower does, and promises nothing.
+ * Threads: any. Blocks: no. Owns: nobody. Returns: 1 or 0. */
+LIDO_API int lido_would_wait(struct lido_pool *pool);
 
 /* The pool's name, "pg" say. Threads: any. Blocks: no. Owns: the pool; valid as long as it. */
 LIDO_API const char *lido_pool_name(const struct lido_pool *pool);

@@ -38,6 +38,7 @@ struct lido_stats {
         uint64_t misused, leaked;
         struct lido_histogram wait;      /* of those who stood in line, until their outcome */
         struct lido_histogram open_time; /* of opens that succeeded */
+        uint64_t shed;                   /* of `refused`: shed in a standing queue */
 };
 #define LIDO_STATS_INIT LIDO_SIZED(lido_stats)
 
@@ -58,7 +59,7 @@ enum lido_cause {
         LIDO_CAUSE_CLOSED = 6,
         LIDO_CAUSE_SHED = 7,
         LIDO_CAUSE_DEADLOCK = 8,
-        LIDO_CAUSE_BREAKER = 9,
+        LIDO_CAUSE_BREAKER = 9,       /* refused without waiting, because opening fails and is paused: see last_error */
         LIDO_CAUSE_QUOTA = 11,        /* the tag has as many objects as its quota allows */
         LIDO_CAUSE_UPKEEP = 10,       /* objects are being checked, reset or closed */
 };

@@ -169,6 +169,30 @@ int lido_pool_reconfigure(struct lido_pool *pool, const struct lido_pool_options
         return rc;
 }
 
+int lido_would_wait(struct lido_pool *pool)
+{
+        uint64_t gate;
+        struct slots_doubt doubt;
+
+        if (!pool)
+                return 0;
+        gate = load_seq_cst(&pool->gate);
+        if (gate & GATE_PAUSED)
+                return 1;
+        if ((gate & GATE_COUNT) && pool_options(pool)->overtake_us < 0)
+                return 1;
+        if (pool_options(pool)->open_inline && load_seq_cst(&pool->live) < load_seq_cst(&pool->limit))
+                return 0;
+        doubt = pool_doubt(pool);
+        slots_for_each (slot, &pool->slots) {
+                uint64_t word = load_acquire(&slot->word);
+
+                if (word_state(word) == SLOT_IDLE || (word_state(word) == SLOT_RESTED && !slot_is_doubted(slot, word, &doubt)))
+                        return 0;
+        }
+        return 1;
+}
+
 uint64_t lido_estimated_wait_ns(struct lido_pool *pool)
 {
         if (!pool || slots_any_free(&pool->slots))

@@ -5,7 +5,7 @@
  * The end closes the door first, then waits until nobody is inside, and only then closes the handle.
  *
  * The end. Pools are closed and leases awaited until the deadline. Then what is left is abandoned: no watch, no host, no
- * letters; borrowers who return later deal with their object themselves (pool.c, run_orphan). Helper threads are joined
+ * letters; borrowers who return later deal with their object themselves (fate.c, run_orphan). Helper threads are joined
  * before that, so hooks at work are waited for.
  */
 #include "keeper/service.h"

@@ -66,6 +66,9 @@ static int cause_of(struct lido_pool *pool, int code, const struct lido_blame *b
                 return LIDO_CAUSE_SHED;
         case LIDO_EDEADLK:
                 return LIDO_CAUSE_DEADLOCK;
+        case LIDO_EPERMANENT:
+        case LIDO_EUNAVAIL:
+                return LIDO_CAUSE_BREAKER;
         default:
                 break;
         }

@@ -5,6 +5,33 @@
 
 #include <string.h>
 
+START_TEST(whether_an_acquire_would_wait_is_told_without_one)
+{
+        struct desk *desk = desk_new();
+        lido_lease lease;
+
+        desk->f.options.max = 1;
+        desk->f.options.check_interval_ms = LIDO_NEVER;
+        desk_open(desk);
+        ck_assert_int_eq(lido_would_wait(desk->pool), 1); /* for an open */
+        desk_warm_up(desk, 1);
+        ck_assert_int_eq(lido_would_wait(desk->pool), 0);
+        lease = desk_acquire(desk);
+        ck_assert_int_eq(lido_would_wait(desk->pool), 1);
+        must_release(lease);
+        desk_pass_time(desk, 60 * NS_PER_S);
+        ck_assert_int_eq(lido_would_wait(desk->pool), 1); /* for a check */
+        lido_pool_suspect(desk->pool);
+        desk_turn(desk);
+        lido_pool_pause(desk->pool, LIDO_PAUSE_HOLD);
+        ck_assert_int_eq(lido_would_wait(desk->pool), 1);
+        lido_pool_resume(desk->pool);
+        ck_assert_int_eq(lido_would_wait(desk->pool), 0);
+        ck_assert_int_eq(lido_would_wait(NULL), 0);
+        desk_end(desk);
+}
+END_TEST
+
 START_TEST(a_pause_holds_borrowers_in_line_and_resume_serves_them_in_order)
 {
         struct desk *desk = desk_new();
@@ -441,7 +468,8 @@ END_TEST
 int main(void)
 {
         return suite_run("keeper/operate",
-                         (const TTest *[]){ a_pause_holds_borrowers_in_line_and_resume_serves_them_in_order,
+                         (const TTest *[]){ whether_an_acquire_would_wait_is_told_without_one,
+                                            a_pause_holds_borrowers_in_line_and_resume_serves_them_in_order,
                                             a_rejecting_pause_answers_those_in_line_and_those_who_come,
                                             trim_closes_idle_objects_down_to_what_is_kept,
                                             clear_closes_idle_objects_now_and_lent_ones_when_they_return,
