@@ -217,10 +217,10 @@ static struct span *set_up(struct lido_buffer_pool *pool, uint32_t class_index, 
         span->hint = 0;
         span->stamp = 0;
         span->detached = 0;
+        for (size_t i = 0; i < (size_t)states << stride; i++) /* between the states, too */
+                store_relaxed(&span->state[i], STATE_NONE);
         for (uint32_t i = 0; i < count; i++)
                 store_relaxed(span_state_at(span, i), STATE_CLEAN);
-        for (uint32_t i = count; i < states; i++)
-                store_relaxed(span_state_at(span, i), STATE_NONE);
         return span;
 }
 

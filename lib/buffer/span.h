@@ -48,6 +48,12 @@ static inline state_byte *span_state_at(struct span *span, uint64_t i)
         return &span->state[i << span->stride];
 }
 
+/* Does a word of eight bytes begin here? */
+static inline bool span_is_word(const state_byte *state)
+{
+        return ((uintptr_t)state & 7) == 0;
+}
+
 static inline uint32_t span_number_of(const struct span *span, const state_byte *state)
 {
         return (uint32_t)((size_t)(state - span->state) >> span->stride);

@@ -65,6 +65,7 @@ enum buffer_state {
 };
 
 typedef _Atomic(uint8_t) state_byte;
+typedef _Atomic(uint64_t) state_word __attribute__((may_alias)); /* several of them; see bulk.c */
 
 struct entry {
         void *buffer;
