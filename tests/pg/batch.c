@@ -65,6 +65,7 @@ static void tear_down(void)
 static int insert(uint32_t count)
 {
         memset(&error, 0, sizeof error);
+        lido_pg_items_clear(items, MANY);
         return lido_pg_batch(lease, "insert into item values ($1, $2) returning id", 2, items, count, &options);
 }
 

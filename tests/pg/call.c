@@ -369,7 +369,7 @@ START_TEST(calls_on_a_lease_make_a_transaction)
 {
         static const char *const steps[] = { "begin", "create temp table t on commit drop as select 7 as v", "select v from t",
                                              "commit" };
-        struct asked asked;
+        struct asked asked = { 0 };
         struct asking asking = { 0 };
 
         ck_assert_int_eq(looper_ask(&looper, &asked, pool, 20000), LIDO_OK);
@@ -392,7 +392,7 @@ END_TEST
 
 START_TEST(a_lease_that_is_taken_back_ends_its_call)
 {
-        struct asked asked;
+        struct asked asked = { 0 };
         struct asking asking = { 0 };
 
         ck_assert_int_eq(looper_ask(&looper, &asked, pool, 20000), LIDO_OK);

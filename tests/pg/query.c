@@ -443,6 +443,35 @@ START_TEST(nothing_is_prepared_where_the_reset_would_drop_it)
 }
 END_TEST
 
+/* Every Parse is in the server's log. */
+START_TEST(a_statement_in_use_is_parsed_three_times_and_never_again)
+{
+        struct own_server server;
+        struct lido_pg_options pg = LIDO_PG_OPTIONS_INIT;
+        struct lido_pool_options options = LIDO_POOL_OPTIONS_INIT;
+        lido_lease lease;
+
+        lido_pool_free(pool);
+        own_server_start(&server, "--set log_min_duration_statement=0");
+        pg.conninfo = server.conninfo;
+        options.max = 1;
+        ck_assert_int_eq(lido_pg_pool_open(&pool, service, &pg, &options), LIDO_OK);
+        for (int use = 0; use < 50; use++) {
+                ck_assert_str_eq(VALUE_WITH("select $1 + 4711", lido_pg_int4(1)), "4712");
+                ck_assert_int_eq(lido_acquire(pool, 20000, &lease), LIDO_OK); /* somebody else has it in between */
+                admin_run(lido_pg_conn(lease), "begin; set local work_mem = '10MB'; select 1");
+                ck_assert_int_eq(lido_release(lease), LIDO_OK);
+        }
+        ck_assert_uint_eq(own_server_log_count(&server, "ms  execute"), 50);
+        ck_assert_uint_eq(own_server_log_count(&server, "ms  parse"), 3); /* twice without a name, then for good */
+        ck_assert_uint_eq(own_server_log_count(&server, "DISCARD ALL"), 0);
+        lido_pool_free(pool);
+        own_server_remove(&server);
+        pg.conninfo = server_conninfo();
+        ck_assert_int_eq(lido_pg_pool_open(&pool, service, &pg, &options), LIDO_OK);
+}
+END_TEST
+
 /* ---- without a deadline, where waiting is left to libpq -------------------------------------------------- */
 
 START_TEST(without_a_deadline_rows_come_and_end_and_fail_alike)
@@ -783,6 +812,7 @@ int main(void)
                                       a_statement_that_cannot_be_prepared_says_its_sqlstate,
                                       no_more_statements_are_kept_than_the_options_say,
                                       nothing_is_prepared_where_the_reset_would_drop_it,
+                                      a_statement_in_use_is_parsed_three_times_and_never_again,
                                       without_a_deadline_rows_come_and_end_and_fail_alike,
                                       without_a_deadline_a_lost_connection_fails_the_rows_too,
                                       a_fat_row_is_seen_without_libpqs_hook,
