@@ -201,15 +201,12 @@ static void tight(struct program *program, int64_t overtake_us)
 }
 
 /* How many schedules it takes to notice; 0: it is not noticed. */
-static uint64_t noticed(int64_t overtake_us, unsigned stale, uint64_t runs)
+static uint64_t noticed(const struct program *program, unsigned stale, uint64_t runs)
 {
-        struct program program;
-
-        tight(&program, overtake_us);
         for (uint64_t run = 1; run <= runs; run++) {
                 struct sim_strategy strategy = {
                         .kind = run % 2 ? SIM_RANDOM : SIM_PCT, .depth = 1 + run / 2 % 4, .stale = stale};
-                struct sim_result result = world_run(&program, &strategy, run);
+                struct sim_result result = world_run(program, &strategy, run);
 
                 if (result.failed) {
                         printf("noticed in schedule %llu: %s\n", (unsigned long long)run, result.message);
@@ -229,25 +226,33 @@ struct broken {
         int mutation;
 };
 
-static void must_notice(const struct broken *broken, unsigned count, int64_t overtake_us, unsigned stale)
+static void must_notice(const struct broken *broken, unsigned count, const struct program *program, unsigned stale)
 {
         uint64_t run;
 
-        ck_assert_uint_eq(noticed(overtake_us, stale, SOUND_RUNS), 0);
+        ck_assert_uint_eq(noticed(program, stale, scaled(SOUND_RUNS)), 0);
         for (unsigned i = 0; i < count; i++) {
                 printf("%s in %s: ", mutate_name((enum sim_mutation)broken[i].mutation), broken[i].function);
                 ck_assert_uint_gt(mutate_named(broken[i].function, broken[i].kind, broken[i].what,
                                                (enum sim_mutation)broken[i].mutation),
                                   0);
         }
-        run = noticed(overtake_us, stale, BROKEN_RUNS);
+        run = noticed(program, stale, BROKEN_RUNS);
         mutate_nothing();
         ck_assert_msg(run > 0, "it is not noticed");
 }
-#define MUST_NOTICE(overtake_us, stale, ...)                                                           \
-        must_notice((const struct broken[]){__VA_ARGS__},                                              \
-                    sizeof((const struct broken[]){__VA_ARGS__}) / sizeof(struct broken), overtake_us, \
-                    stale)
+
+static void must_notice_tight(const struct broken *broken, unsigned count, int64_t overtake_us, unsigned stale)
+{
+        struct program program;
+
+        tight(&program, overtake_us);
+        must_notice(broken, count, &program, stale);
+}
+#define MUST_NOTICE(overtake_us, stale, ...)                                                                 \
+        must_notice_tight((const struct broken[]){__VA_ARGS__},                                              \
+                          sizeof((const struct broken[]){__VA_ARGS__}) / sizeof(struct broken), overtake_us, \
+                          stale)
 
 START_TEST(a_lost_poke_is_noticed)
 {
@@ -299,6 +304,127 @@ START_TEST(a_waiter_that_raises_the_gate_too_weakly_is_noticed)
 }
 END_TEST
 
+/* ---- and those of what not every pool has --------------------------------------------------------------------- */
+
+/* Three threads that do the same. */
+static void alike(struct program *program, uint32_t max, const struct step *steps, unsigned count)
+{
+        program_plain(program, max, max);
+        program->overtake_us = -1;
+        program->threads = 3;
+        for (uint32_t i = 0; i < program->threads; i++)
+                memcpy(program->step[i], steps, count * sizeof steps[0]);
+}
+#define ALIKE(program, max, ...)                               \
+        alike(program, max, (const struct step[]){__VA_ARGS__}, \
+              sizeof((const struct step[]){__VA_ARGS__}) / sizeof(struct step))
+
+START_TEST(a_turnstile_that_wakes_nobody_is_noticed)
+{
+        struct program program;
+
+        ALIKE(&program, 2, {OP_MANY, 100000}, {OP_HOLD, 10}, {OP_RELEASE, 0}, {OP_RELEASE, 0}, {OP_ACQUIRE, 0});
+        must_notice(&(struct broken){"turnstile_leave", SIM_OP_WAKE, NULL, SIM_DROPPED}, 1, &program, 0);
+}
+END_TEST
+
+static void quota_of_one(struct program *program)
+{
+        ALIKE(program, 2, {OP_TAG, 1}, {OP_ACQUIRE, 0}, {OP_HOLD, 10}, {OP_RELEASE, 0}, {OP_ACQUIRE, 0});
+        program->quota = 1;
+}
+
+START_TEST(a_quota_that_is_not_given_back_is_noticed)
+{
+        struct program program;
+
+        quota_of_one(&program);
+        must_notice(&(struct broken){"quota_put", SIM_OP_SUB, NULL, SIM_DROPPED}, 1, &program, 0);
+}
+END_TEST
+
+START_TEST(a_quota_that_two_take_at_once_is_noticed)
+{
+        struct program program;
+
+        quota_of_one(&program);
+        must_notice(&(struct broken){"quota_take", SIM_OP_CAS, NULL, SIM_BLIND}, 1, &program, 0);
+}
+END_TEST
+
+static void hooks_that_block(struct program *program)
+{
+        ALIKE(program, 2, {OP_ACQUIRE, 0}, {OP_DISCARD, 0}, {OP_ACQUIRE, 0}, {OP_DISCARD, 0});
+        program->has_blocking = 1;
+        program->open[0].us = 10;
+        program->close_us = 10;
+}
+
+START_TEST(a_helper_that_is_not_woken_is_noticed)
+{
+        struct program program;
+
+        hooks_that_block(&program);
+        must_notice(&(struct broken){"helpers_submit", SIM_OP_WAKE, NULL, SIM_DROPPED}, 1, &program, 0);
+}
+END_TEST
+
+START_TEST(a_bell_that_does_not_ring_is_noticed)
+{
+        struct program program;
+
+        hooks_that_block(&program);
+        must_notice(&(struct broken){"ring", SIM_OP_ADD, NULL, SIM_DROPPED}, 1, &program, 0);
+}
+END_TEST
+
+static void budget_of_one(struct program *program)
+{
+        ALIKE(program, 1, {OP_ACQUIRE, 0}, {OP_RELEASE, 0}, {OP_OTHER, 1}, {OP_ACQUIRE, 0}, {OP_RELEASE, 0});
+        program->pools = 2;
+        program->budget = 1;
+        program->step[1][0] = (struct step){OP_OTHER, 1};
+        program->step[1][1] = (struct step){OP_ACQUIRE, 0};
+        program->step[1][2] = (struct step){OP_RELEASE, 0};
+        program->step[1][3] = program->step[1][4] = (struct step){OP_NOTHING, 0};
+}
+
+START_TEST(a_pool_that_is_not_told_that_its_objects_are_coveted_is_noticed)
+{
+        struct program program;
+
+        budget_of_one(&program);
+        must_notice(&(struct broken){"steal_one", SIM_OP_OR, NULL, SIM_DROPPED}, 1, &program, 0);
+}
+END_TEST
+
+START_TEST(a_count_of_what_is_to_spare_that_is_not_seq_cst_is_noticed)
+{
+        struct program program;
+
+        budget_of_one(&program);
+        must_notice(&(struct broken){"slots_count", SIM_OP_LOAD, "&slot->word", SIM_WEAKER}, 1, &program, 4);
+}
+END_TEST
+
+START_TEST(a_keeper_that_is_not_woken_is_noticed)
+{
+        struct program program;
+
+        ALIKE(&program, 1, {OP_ACQUIRE, 0}, {OP_DISCARD, 0}, {OP_ACQUIRE, 0});
+        must_notice(&(struct broken){"wake", SIM_OP_WAKE, NULL, SIM_DROPPED}, 1, &program, 0);
+}
+END_TEST
+
+START_TEST(a_post_that_is_lost_is_noticed)
+{
+        struct program program;
+
+        ALIKE(&program, 1, {OP_REQUEST, 0}, {OP_AWAIT, 0});
+        must_notice(&(struct broken){"lido_loop_post", SIM_OP_WAKE, NULL, SIM_DROPPED}, 1, &program, 0);
+}
+END_TEST
+
 START_TEST(a_failure_is_made_small)
 {
         static struct storm_case smallest;
@@ -342,6 +468,15 @@ int main(void)
                                  a_look_at_the_gate_that_is_not_seq_cst_is_noticed,
                                  a_scan_that_is_not_seq_cst_is_noticed,
                                  a_waiter_that_raises_the_gate_too_weakly_is_noticed,
+                                 a_turnstile_that_wakes_nobody_is_noticed,
+                                 a_quota_that_is_not_given_back_is_noticed,
+                                 a_quota_that_two_take_at_once_is_noticed,
+                                 a_helper_that_is_not_woken_is_noticed,
+                                 a_bell_that_does_not_ring_is_noticed,
+                                 a_pool_that_is_not_told_that_its_objects_are_coveted_is_noticed,
+                                 a_count_of_what_is_to_spare_that_is_not_seq_cst_is_noticed,
+                                 a_keeper_that_is_not_woken_is_noticed,
+                                 a_post_that_is_lost_is_noticed,
                                  a_failure_is_made_small,
                                  NULL,
                          });

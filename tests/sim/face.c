@@ -127,6 +127,7 @@ bool sim_park_wait(struct sim_site *site, _Atomic uint32_t *word, uint32_t value
                 return true;
         }
         note(site, word, "sleeps", now_there);
+        sim.current->slept_on = value;
         sched_block(COROUTINE_PARKED, word, deadline_ns);
         note(site, word, sim.current->timed_out ? "wakes, for time has passed" : "wakes", 0);
         return !sim.current->timed_out;
