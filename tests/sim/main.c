@@ -272,9 +272,10 @@ static int run_day(uint64_t seed)
                result.failed ? result.message : "sound");
         printf("%" PRIu64 " leases, %" PRIu64 " timeouts, %" PRIu64 " opened, %" PRIu64
                " opens failed, %" PRIu64 " closed, %" PRIu64 " checks, %" PRIu64
-               " turns of the keeper, hash %016" PRIx64 "\n",
+               " turns of the keeper, %" PRIu64 " rotations, %" PRIu64 " looks at all invariants, longest wait %" PRIu64
+               " ms, hash %016" PRIx64 "\n",
                books.acquired, books.timed_out, books.opened, books.open_failed, books.closed, books.upkeep,
-               books.turns, result.hash);
+               books.turns, books.rotations, books.looks, books.longest_wait_ns / NS_PER_MS, result.hash);
         return result.failed;
 }
 
