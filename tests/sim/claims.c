@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "sim/exhaustive.h"
+#include "sim/keyed.h"
 #include "sim/litmus.h"
 #include "sim/mutate.h"
 #include "sim/storm.h"
@@ -151,6 +152,38 @@ START_TEST(the_search_notices_what_is_broken)
                 mutate_nothing();
                 ck_assert_msg(is_noticed, "%s", broken[i].function);
         }
+}
+END_TEST
+
+/* More of them: make sim-keyed. */
+START_TEST(keyed_pools_keep_their_laws_while_keys_come_and_are_forgotten)
+{
+        struct keyed_books sum = {0};
+
+        for (uint64_t seed = 1; seed <= scaled(600); seed++) {
+                struct sim_result result = keyed_run(seed, seed % 4 == 0 ? 4 : 0, false);
+                struct keyed_books books = keyed_books();
+
+                ck_assert_msg(!result.failed, "seed %llu: %s", (unsigned long long)seed, result.message);
+                sum.acquired += books.acquired;
+                sum.forgotten += books.forgotten;
+                sum.stolen += books.stolen;
+        }
+        ck_assert_uint_gt(sum.acquired, scaled(600));
+        ck_assert_uint_gt(sum.forgotten, scaled(100));
+        ck_assert_uint_gt(sum.stolen, scaled(100));
+}
+END_TEST
+
+START_TEST(a_guest_that_is_not_counted_is_noticed)
+{
+        bool is_noticed = false;
+
+        ck_assert_uint_gt(mutate_named("pool_enter", SIM_OP_ADD, NULL, SIM_DROPPED), 0);
+        for (uint64_t seed = 1; seed <= 2000 && !is_noticed; seed++)
+                is_noticed = keyed_run(seed, 0, false).failed;
+        mutate_nothing();
+        ck_assert(is_noticed);
 }
 END_TEST
 
@@ -487,6 +520,8 @@ int main(void)
                                  a_storm_finds_nothing,
                                  small_programs_are_sound_in_every_schedule_with_one_preemption,
                                  the_search_notices_what_is_broken,
+                                 keyed_pools_keep_their_laws_while_keys_come_and_are_forgotten,
+                                 a_guest_that_is_not_counted_is_noticed,
                                  a_day_of_idle_timeouts_lifetimes_back_off_and_rotation_passes_in_a_moment_and_is_the_same_each_time,
                                  over_a_day_at_random_load_no_invariant_is_broken_nobody_starves_and_live_never_exceeds_max,
                                  a_lost_poke_is_noticed,
