@@ -99,6 +99,8 @@ void borrow_acquire(struct borrower *b, uint32_t us)
         if (rc == LIDO_OK && is_paused && pauses == world.pauses && !sim_is_weak())
                 sim_fail("an object is lent while the pool is paused");
         sim_note("%s: acquire says %s", sim_name(b->coroutine), lido_err_name(rc));
+        if (sim_now() - before.now_ns > world.books.longest_wait_ns)
+                world.books.longest_wait_ns = sim_now() - before.now_ns;
         check_time(rc, deadline, earliest);
         if (rc == LIDO_OK) {
                 if (is_strict && !world.is_paused)

@@ -47,14 +47,23 @@ void mutex_init(struct mutex *mutex)
         mutex->sim_run = BORN_IN_A_RUN;
 }
 
-bool sim_mutex_is_of_this_run(const struct mutex *mutex)
+static bool is_of_this_run(const struct mutex *mutex)
 {
         return mutex->sim_run == BORN_IN_A_RUN || mutex->sim_run == arena.run;
 }
 
+bool sim_mutex_renew(struct mutex *mutex)
+{
+        if (is_of_this_run(mutex))
+                return false;
+        mutex->sim_run = arena.run;
+        mutex->sim_owner = NULL;
+        return true;
+}
+
 void mutex_fini(struct mutex *mutex)
 {
-        if (mutex->sim_owner && sim_mutex_is_of_this_run(mutex))
+        if (mutex->sim_owner && is_of_this_run(mutex))
                 sim_fail("a lock ends while it is held");
 }
 
@@ -72,10 +81,7 @@ void sim_mutex_lock(struct sim_site *site, struct mutex *mutex)
 
         sim_point(site, mutex);
         c = sim.current;
-        if (!sim_mutex_is_of_this_run(mutex)) { /* one that lives longer than a run */
-                mutex->sim_run = arena.run;
-                mutex->sim_owner = NULL;
-        }
+        sim_mutex_renew(mutex);
         note(site, mutex, "lock", 0);
         if (c->locks && !is_leaf(site))
                 sim_fail("%s:%d locks while it holds a lock", site->file, site->line);
@@ -91,7 +97,7 @@ void sim_mutex_unlock(struct sim_site *site, struct mutex *mutex)
         struct coroutine *c = sim.current;
 
         note(site, mutex, "unlock", 0);
-        if (mutex->sim_owner != c || !sim_mutex_is_of_this_run(mutex))
+        if (mutex->sim_owner != c || !is_of_this_run(mutex))
                 sim_fail("%s:%d unlocks what it has not locked", site->file, site->line);
         memory_unlocked(mutex);
         mutex->sim_owner = NULL;
@@ -127,6 +133,7 @@ bool sim_park_wait(struct sim_site *site, _Atomic uint32_t *word, uint32_t value
                 return true;
         }
         note(site, word, "sleeps", now_there);
+        sim.current->slept_on = value;
         sched_block(COROUTINE_PARKED, word, deadline_ns);
         note(site, word, sim.current->timed_out ? "wakes, for time has passed" : "wakes", 0);
         return !sim.current->timed_out;

@@ -82,6 +82,7 @@ void law_quiet(void *context)
         if (world.budget)
                 budget_check(world.budget);
         law_limits();
+        world.books.looks++;
 }
 
 /* ---- the order of the line ----------------------------------------------------------------------------------- */

@@ -10,6 +10,7 @@
  *      sim --mutants             break the core in every way at every site, and see whether --schedules notice it
  *      sim --day [--seed N]      a day of random load
  *      sim --sites               every operation on a shared word, and how often it was passed
+ *      sim --keyed               keyed pools: --schedules seeds, or --seed N with each step told
  *      --jobs N                  processes at work; else as many as there are processors
  */
 #include <inttypes.h>
@@ -22,6 +23,7 @@
 
 #include "sim/exhaustive.h"
 #include "sim/jobs.h"
+#include "sim/keyed.h"
 #include "sim/mutate.h"
 #include "sim/sim.h"
 #include "sim/storm.h"
@@ -272,10 +274,27 @@ static int run_day(uint64_t seed)
                result.failed ? result.message : "sound");
         printf("%" PRIu64 " leases, %" PRIu64 " timeouts, %" PRIu64 " opened, %" PRIu64
                " opens failed, %" PRIu64 " closed, %" PRIu64 " checks, %" PRIu64
-               " turns of the keeper, hash %016" PRIx64 "\n",
+               " turns of the keeper, %" PRIu64 " rotations, %" PRIu64 " looks at all invariants, longest wait %" PRIu64
+               " ms, hash %016" PRIx64 "\n",
                books.acquired, books.timed_out, books.opened, books.open_failed, books.closed, books.upkeep,
-               books.turns, result.hash);
+               books.turns, books.rotations, books.looks, books.longest_wait_ns / NS_PER_MS, result.hash);
         return result.failed;
+}
+
+static int run_keyed(uint64_t first, uint64_t schedules, bool trace)
+{
+        double began = storm_cpu();
+
+        for (uint64_t seed = first; seed < first + schedules; seed++) {
+                struct sim_result result = keyed_run(seed, seed % 4 == 0 ? 4 : 0, trace);
+
+                if (result.failed) {
+                        printf("keyed, SEED=%" PRIu64 ": %s\n", seed, result.message);
+                        return 1;
+                }
+        }
+        printf("keyed: %" PRIu64 " schedules in %.1f s, none failed\n", schedules, storm_cpu() - began);
+        return 0;
 }
 
 int main(int count, char **arguments)
@@ -285,7 +304,7 @@ int main(int count, char **arguments)
         unsigned preemptions = 0;
         int only = -1;
         unsigned jobs = jobs_processors();
-        bool has_seed = false, wants_day = false, wants_mutants = false, wants_sites = false;
+        bool has_seed = false, wants_keyed = false, wants_day = false, wants_mutants = false, wants_sites = false;
 
         for (int i = 1; i < count; i++) {
                 const char *value = i + 1 < count ? arguments[i + 1] : "";
@@ -313,6 +332,8 @@ int main(int count, char **arguments)
                 } else if (strcmp(arguments[i], "--exhaustive") == 0) {
                         preemptions = (unsigned)strtoul(value, NULL, 0);
                         i++;
+                } else if (strcmp(arguments[i], "--keyed") == 0) {
+                        wants_keyed = true;
                 } else if (strcmp(arguments[i], "--mutants") == 0) {
                         wants_mutants = true;
                 } else if (strcmp(arguments[i], "--day") == 0) {
@@ -326,6 +347,8 @@ int main(int count, char **arguments)
                         return 2;
                 }
         }
+        if (wants_keyed)
+                return has_seed ? run_keyed(seed, 1, true) : run_keyed(from, schedules == UINT64_MAX ? 2000 : schedules, false);
         if (wants_day)
                 return run_day(seed);
         if (wants_mutants)

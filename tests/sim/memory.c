@@ -14,9 +14,9 @@
 #include "base/assert.h"
 #include "sim/sched.h"
 
-#define LOCATIONS 512
+#define LOCATIONS 1024
 #define HISTORY 8
-#define BUCKETS 2048
+#define BUCKETS 4096
 #define STRIDE 16 /* views are copied and joined in whole pieces, which the processor does at a stroke */
 
 /* Beyond the locations there are it is zero. Signed, for that is what processors compare fastest. */
@@ -42,6 +42,7 @@ static struct {
         struct location location[LOCATIONS];
         struct view left[LOCATIONS][HISTORY]; /* beside the values */
         struct view view[SIM_COROUTINES];
+        struct view beyond; /* of all who wrote where there was no room to follow */
 } memory;
 
 typedef int16_t piece __attribute__((vector_size(STRIDE * sizeof(int16_t)), may_alias));
@@ -68,6 +69,7 @@ static void lengthen(void)
 {
         for (int i = 0; i < sched.count; i++)
                 memset(memory.view[i].oldest + memory.length, 0, STRIDE * sizeof(int16_t));
+        memset(memory.beyond.oldest + memory.length, 0, STRIDE * sizeof(int16_t));
         memory.length += STRIDE;
 }
 
@@ -120,7 +122,17 @@ static uint16_t *bucket_of(const volatile void *address)
         return &memory.bucket[i];
 }
 
-/* NULL: nobody has written there, so that there is nothing old to be read. */
+/* Where there is no room for a location, whoever comes there hands on all he has seen, and takes all that was. That is more
+ * than it would do, so less is found, but nothing that is not there. */
+static void meet_beyond(void)
+{
+        if (memory.count < LOCATIONS)
+                return;
+        join(&memory.view[sched.current], &memory.beyond, memory.length);
+        join(&memory.beyond, &memory.view[sched.current], memory.length);
+}
+
+/* NULL: nobody has written there, so that there is nothing old to be read; or there is no room. */
 static struct location *find(const volatile void *address)
 {
         uint16_t *bucket;
@@ -128,11 +140,13 @@ static struct location *find(const volatile void *address)
         if (!is_followed())
                 return NULL;
         bucket = bucket_of(address);
-        return *bucket ? &memory.location[*bucket - 1] : NULL;
+        if (*bucket)
+                return &memory.location[*bucket - 1];
+        meet_beyond();
+        return NULL;
 }
 
-/* Before it is written to. NULL: there is no room to follow one more, which then behaves as if it were sequentially
- * consistent. */
+/* Before it is written to. NULL: there is no room to follow one more. */
 static struct location *locate(const volatile void *address, size_t size)
 {
         struct location *location;
@@ -143,8 +157,10 @@ static struct location *locate(const volatile void *address, size_t size)
         bucket = bucket_of(address);
         if (*bucket)
                 return &memory.location[*bucket - 1];
-        if (memory.count == LOCATIONS)
+        if (memory.count == LOCATIONS) {
+                meet_beyond();
                 return NULL;
+        }
         if (memory.count == memory.length)
                 lengthen();
         location = &memory.location[memory.count++];

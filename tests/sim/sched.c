@@ -1,6 +1,7 @@
 #include "sim/sched.h"
 
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -189,6 +190,19 @@ void sched_tick(uint64_t ns)
                 run_clock();
 }
 
+/* Nobody can go on. Whoever changes a word on a stack, which is of one sleeper alone, wakes him. */
+static void nobody_is_forgotten(void)
+{
+        for (uint32_t left = sched.waiting[COROUTINE_PARKED]; left; left &= left - 1) {
+                const struct coroutine *c = &sched.coroutine[__builtin_ctz(left)];
+                uint64_t offset;
+
+                if (c->blocked_on && sched_place((uintptr_t)c->blocked_on, &offset) &&
+                    SIM_PEEK((const _Atomic uint32_t *)c->blocked_on) != c->slept_on)
+                        sim_fail("%s sleeps on though what it waits for has come", c->name);
+        }
+}
+
 static void everybody_sleeps(void) __attribute__((noreturn));
 static void everybody_sleeps(void)
 {
@@ -225,6 +239,7 @@ static __attribute__((noinline)) void take_turns(void)
                 if (!sched.ready) {
                         if (all_done())
                                 go_to_driver();
+                        nobody_is_forgotten();
                         if (sched.quiet) {
                                 set_alone(true);
                                 sched.quiet(sched.quiet_context);

@@ -23,6 +23,7 @@ struct coroutine {
         uint32_t spun_at;       /* points passed when it spun last */
         uint32_t points;        /* passed so far, up to the last quantum */
         const void *blocked_on; /* the mutex, the word, or NULL */
+        uint32_t slept_on;      /* the value of the word */
         uint64_t due;           /* when parked: CLOCK_NEVER or a time */
         uint64_t deadline;      /* sim_deadline_in */
         bool is_based;          /* the deadline counts from a look at the clock */

@@ -275,6 +275,23 @@ static void run_step(struct borrower *b, const struct step *step)
         }
 }
 
+/* One in a hundred leases begins a rotation. */
+static void rotate_now_and_then(struct borrower *b, struct random *random)
+{
+        if (b->index != 0 || random_below(random, 100) != 0)
+                return;
+        lido_pool_rotate(pool_of(b), 60000);
+        world.books.rotations++;
+}
+
+/* Ten minutes of two hours are a rush, in which all come again at once; otherwise now and then nobody comes for long. */
+static uint64_t draw_pause_ms(struct random *random)
+{
+        bool is_rush = sim_now() / NS_PER_S % 7200 < 600;
+
+        return random_below(random, is_rush ? 300 : random_below(random, 8) ? 20000 : 900000);
+}
+
 /* Come and go until the time is up. */
 static void roam(struct borrower *b)
 {
@@ -282,14 +299,11 @@ static void roam(struct borrower *b)
         uint64_t end = SIM_START + world.program->roam_s * NS_PER_S;
 
         while (sim_now() < end) {
-                uint64_t pause = random_below(&random, 8)
-                                         ? 20000
-                                         : 900000; /* ms: now and then nobody comes for long */
-
-                sim_sleep(sim_now() + random_below(&random, pause) * NS_PER_MS);
+                sim_sleep(sim_now() + draw_pause_ms(&random) * NS_PER_MS);
                 borrow_acquire(b, 5000000);
                 sim_sleep(sim_now() + random_below(&random, 2000) * NS_PER_MS);
                 borrow_end(b, random_below(&random, 50) ? OP_RELEASE : OP_DISCARD);
+                rotate_now_and_then(b, &random);
         }
 }
 

@@ -194,6 +194,7 @@ struct world_books world_books(void)
         world.books.open_failed = world.factory[0].failed;
         world.books.closed = world.factory[0].closed;
         world.books.upkeep = world.factory[0].checks;
+        world.books.peak = world.factory[0].peak;
         world.books.turns = service_turns();
         return world.books;
 }
