@@ -3,9 +3,11 @@
  *      proxied CONNINFO THREADS ENTRIES session|transaction
  *
  * Behind pgbouncer in transaction mode each transaction may run on another backend. So nothing may be left in a session (no SET,
- * LISTEN or prepared statement), and nothing is to be undone at its return: LIDO_PG_RESET_NONE. Any other proxy, and
- * pgbouncer in session mode, needs no thought. A booking that fails is tried again until it is known to be there: each entry has
- * its number, so it is there once however often it was tried.
+ * LISTEN or prepared statement), and nothing is to be undone at its return: LIDO_PG_RESET_NONE. In session mode it lets everybody
+ * in, and those beyond its pool_size hang in their first statement: `max` must not be above that. HAProxy needs no thought.
+ *
+ * A booking that fails is tried again until it is known to be there: each entry has its number, so it is there once however
+ * often it was tried.
  */
 #include <lido.h>
 #include <lido/pg.h>

@@ -130,12 +130,12 @@ listen_port = $port
 unix_socket_dir =
 auth_type = any
 pool_mode = $pool_mode
-default_pool_size = 3
+default_pool_size = $pool_size
 max_client_conn = 100
 CONF
 }
 
-pool_mode=transaction
+pool_mode=transaction pool_size=3
 start_proxy pgbouncer pgbouncer "$scratch/proxies/pgbouncer.conf"
 check 'behind pgbouncer in transaction mode 8 connections share 3 backends and nothing is lost' \
     "$program" "host=127.0.0.1 port=$port $who" 16 2000 transaction
@@ -144,10 +144,10 @@ check 'and there were no more' [ "$backends" -le 3 ]
 end_proxy
 
 empty_ledger
-pool_mode=session
+pool_mode=session pool_size=8
 start_proxy pgbouncer pgbouncer "$scratch/proxies/pgbouncer.conf"
-check 'behind pgbouncer in session mode some connections wait for others and nothing is lost' \
-    "$program" "host=127.0.0.1 port=$port $who connect_timeout=1" 16 2000 session
+check 'behind pgbouncer in session mode each of the 8 connections has a backend and nothing is lost' \
+    "$program" "host=127.0.0.1 port=$port $who" 16 2000 session
 end_proxy
 
 # ---- HAProxy --------------------------------------------------------------------------------------------------
