@@ -6,6 +6,7 @@
 #ifndef LIDO_H
 #define LIDO_H
 
+#include "lido/admin.h"
 #include "lido/buffer.h"
 #include "lido/budget.h"
 #include "lido/error.h"

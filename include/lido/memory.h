@@ -21,8 +21,7 @@
 extern "C" {
 #endif
 
-/* Both are called from any thread, also from several at a time, never with a lock of lido's that a borrower could wait for
- * in vain; neither may call lido. */
+/* Both are called from any thread, also from several at a time, and perhaps while lido holds a lock: neither may call lido. */
 struct lido_allocator {
         size_t size;
         /* Memory of `bytes` (never 0) on a boundary of `alignment`, a power of two; what is in it does not matter. NULL: there is

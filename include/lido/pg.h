@@ -339,10 +339,118 @@ LIDO_API int lido_pg_next_row(struct lido_pg_rows *rows, struct lido_pg_row *ret
 LIDO_API uint64_t lido_pg_affected(const struct lido_pg_rows *rows);
 
 /* Done, perhaps before the last row: what is left is cancelled or dropped after the release, never here.
- * Threads: one at a time. Blocks: no; on a lease of the caller's until the rest is read off or cancelled, two seconds at most: a
+ * Threads: one at a time. Blocks: no; on a lease of the caller's until the rest is read off or cancelled, some seconds at most: a
  * connection whose statement does not end by then is closed on return.
  * Owns: rows and their last row are gone. Returns: nothing; NULL is allowed. */
 LIDO_API void lido_pg_rows_close(struct lido_pg_rows *rows);
+
+/* ---- one statement from a loop ----------------------------------------------------------------------------- */
+
+struct pg_call;
+
+#define LIDO_PG_PAUSE 1 /* what on_row may answer */
+
+/* A statement under way on a libuv loop. The caller provides the memory, clear before its first use, sets the fields before `error`, and
+ * leaves it alone until on_done. */
+struct lido_pg_call {
+        void *data;             /* the caller's */
+        struct lido_loop *loop; /* where the callbacks are called (lido/loop.h) */
+        lido_lease lease;       /* run it on this one, which is for nothing else meanwhile; all zero: on one of its own, given back before
+                                 * on_done is called */
+
+        /* A row has come, valid until this returns. 0: go on. LIDO_PG_PAUSE: no more for now, until lido_pg_call_resume; the server
+         * is held back meanwhile. Negative: no more at all, on_done says LIDO_ECANCELED. NULL: on_done gets them all together. */
+        int (*on_row)(struct lido_pg_call *call, const struct lido_pg_row *row);
+
+        /* It is over, in exactly one way. The struct is the caller's again, to be used anew or freed. The result, which is given only
+         * with LIDO_OK and without on_row, is the caller's, to be given to PQclear. */
+        void (*on_done)(struct lido_pg_call *call, int status, PGresult *result);
+
+        struct lido_error error; /* lido's: what went wrong, when status is not LIDO_OK */
+        uint64_t affected;       /* lido's: as lido_pg_affected */
+        struct pg_call *own;     /* lido's */
+};
+
+/* As lido_pg_query or lido_pg_query_on, from a loop, which never waits: not for a connection, not for the server, not for a cancel request.
+ * options->error is not used. A timeout, a cancel or a stop by on_row ends a call at once; what the server still sends is dropped by
+ * the pool after the lease. A lease of the caller's can do no more then, and is to be released.
+ * Threads: the loop's. Blocks: no. Owns: the call is lido's until on_done; sql and params may go. `pool` is not looked at when
+ * call->lease is set.
+ * Returns: LIDO_OK, and on_done will be called, never before this has returned, with what lido_pg_query returns, LIDO_ECANCELED, or
+ * LIDO_ELOOP; LIDO_EBUSY when the call is under way already; LIDO_EINVAL when call->loop is not a loop of this thread; LIDO_ENOMEM;
+ * LIDO_EFOREIGN; LIDO_ESTALE; as lido_acquire_async. On an error no callback is called. */
+LIDO_API int lido_pg_query_async(struct lido_pool *pool, struct lido_pg_call *call, const char *sql,
+                                 const struct lido_pg_param *params, uint32_t param_count,
+                                 const struct lido_pg_query_options *options);
+
+/* Go on after a pause. Threads: the loop's. Blocks: no. Owns: nobody. Returns: LIDO_OK, and rows come again once this has returned;
+ * LIDO_EINVAL when the call is not paused. */
+LIDO_API int lido_pg_call_resume(struct lido_pg_call *call);
+
+/* Cancel a call, at the server too.
+ * Threads: the loop's. Blocks: no. Owns: the call is lido's until on_done. Returns: LIDO_OK, and on_done will say LIDO_ECANCELED once
+ * this has returned; LIDO_EINVAL when it is not under way. */
+LIDO_API int lido_pg_call_cancel(struct lido_pg_call *call);
+
+/* ---- LISTEN ------------------------------------------------------------------------------------------------ */
+
+/* A connection of a pool that listens for notifications for as long as the listener lives; the pool's max is to count it. When the
+ * connection is lost, another one takes its place and listens to the same channels. */
+struct lido_pg_listener;
+
+enum lido_pg_notification_kind {
+        LIDO_PG_NOTIFIED = 0,    /* somebody has called NOTIFY */
+        LIDO_PG_LISTENING = 1,   /* from here on nothing is missed (on a loop; in a thread, lido_pg_listen has returned then) */
+        LIDO_PG_MISSED = 2,      /* the connection was lost, and it listens again: notifications in between are lost, so look at
+                                  * the database itself */
+        LIDO_PG_LISTEN_ENDED = 3 /* on a loop: `status` says why there will be no more, LIDO_ECLOSED say */
+};
+
+struct lido_pg_notification {
+        int kind;            /* enum lido_pg_notification_kind */
+        int status;          /* of LISTEN_ENDED */
+        const char *channel; /* of NOTIFIED, as payload; valid until the next notification */
+        const char *payload; /* "" when there is none */
+        int backend_pid;     /* who has notified */
+};
+
+/* To what and how to listen. Zero means the default in every field. Append only. */
+struct lido_pg_listen_options {
+        size_t size;
+        const char *const *channels; /* as they are, case and all; copied */
+        uint32_t channel_count;
+        int64_t timeout_ms;          /* in a thread, for the first connection; default: no limit */
+        int64_t check_ms;            /* after so much silence the server is asked for a sign of life; default 30 s; LIDO_NEVER */
+        const char *tag;             /* as in lido_acquire_options; constant */
+        struct lido_error *error;    /* in a thread, why lido_pg_listen has failed; may be NULL */
+
+        /* On a loop: every notification comes by callback, which may close the listener. NULL: in a thread, by
+         * lido_pg_next_notification. */
+        struct lido_loop *loop;
+        void (*on_notification)(struct lido_pg_listener *listener, const struct lido_pg_notification *notification, void *context);
+        void *context;
+};
+#define LIDO_PG_LISTEN_OPTIONS_INIT LIDO_SIZED(lido_pg_listen_options)
+
+/* Begin to listen, on a connection of the pool's.
+ * Threads: any that may wait; with options->loop, the loop's. Blocks: until it listens, or the deadline; on a loop: no.
+ * Owns: the listener is the caller's, on LIDO_OK only, to be given to lido_pg_listener_close before the pool is freed; it keeps
+ * uv_run going. Returns: LIDO_OK; as lido_acquire; LIDO_EFACTORY when the server refuses; LIDO_EDEADLINE; LIDO_EINVAL; LIDO_EFOREIGN;
+ * LIDO_ENOMEM. */
+LIDO_API int lido_pg_listen(struct lido_pool *pool, const struct lido_pg_listen_options *options,
+                            struct lido_pg_listener **ret_listener);
+
+/* Wait for the next notification, of a listener without a loop.
+ * Threads: one at a time, and one that may wait. Blocks: until there is one, or the deadline; 0: what has come already.
+ * Owns: the texts are the listener's. Returns: LIDO_OK and a notification, NOTIFIED or MISSED; LIDO_ETIMEDOUT; LIDO_EUNAVAIL when the
+ * connection is lost and there was none in time; LIDO_ECLOSED and its kin when there will be none; LIDO_EINVAL. */
+LIDO_API int lido_pg_next_notification(struct lido_pg_listener *listener, int64_t timeout_ms,
+                                       struct lido_pg_notification *ret_notification);
+
+/* Listen no more. On a loop no callback is called any more.
+ * Threads: one at a time; with a loop, the loop's. Blocks: no. Owns: the listener is gone, and its connection is the pool's again.
+ * Returns: nothing; NULL is allowed. */
+LIDO_API void lido_pg_listener_close(struct lido_pg_listener *listener);
 
 /* ---- batches --------------------------------------------------------------------------------------------- */
 
@@ -425,7 +533,7 @@ LIDO_API int lido_pg_copy_read(struct lido_pg_copy *copy, const char **ret_bytes
 
 /* Done. A COPY in that was not ended is undone by the server. Rows that were not read are read off, or, if they are many or slow, the
  * COPY is cancelled; either fails a transaction that it is part of. A connection that does not come to rest is closed on return.
- * Threads: one at a time. Blocks: until it is at rest, two seconds at most. Owns: the copy is gone. Returns: nothing; NULL is
+ * Threads: one at a time. Blocks: until it is at rest, some seconds at most. Owns: the copy is gone. Returns: nothing; NULL is
  * allowed. */
 LIDO_API void lido_pg_copy_close(struct lido_pg_copy *copy);
 

@@ -95,6 +95,7 @@ int lido_pool_rotate(struct lido_pool *pool, int64_t over_ms)
                 return rc != LIDO_OK ? rc : LIDO_EINVAL;
         if (load_seq_cst(&pool->gate) & GATE_CLOSED)
                 return LIDO_ECLOSED;
+        store_relaxed(&pool->rotate_asked_ns, clock_now_ns());
         store_seq_cst(&pool->rotate_over_ns, clock_after_ms(1, over_ms));
         pool_call_keeper(pool);
         return LIDO_OK;

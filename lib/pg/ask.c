@@ -30,13 +30,15 @@ void ask_start(struct ask *ask, struct pg_session *session, const struct questio
 {
         memset(ask, 0, sizeof *ask);
         ask->session = session;
-        ask->conn = session->conn;
+        ask->conn = session ? session->conn : NULL;
         ask->question = question;
         ask->is_by_row = question->is_by_row;
         ask->tells_server = question->tells_server && question->deadline_ns != CLOCK_NEVER;
         ask->step = STEP_FIND;
         ask->is_over = true;
-        if (!ask->conn)
+        if (!session)
+                ask_fail(ask, LIDO_ESTALE, lido_strerror(LIDO_ESTALE));
+        else if (!ask->conn)
                 ask_fail(ask, LIDO_EFACTORY, "the connection is lost");
         else if (PQtransactionStatus(ask->conn) == PQTRANS_ACTIVE)
                 ask_fail(ask, LIDO_EBUSY, "the connection has results of another statement to give");
@@ -238,11 +240,24 @@ static void take_error(struct ask *ask, const PGresult *result)
                 failure_from_result(&ask->error, result);
 }
 
+/* One row after the other tells nothing but its size. */
+static void see(struct ask *ask, const PGresult *result, ExecStatusType status)
+{
+        struct pg_session *session = ask->session;
+
+        if (status == PGRES_SINGLE_TUPLE && session->last_status == PGRES_SINGLE_TUPLE &&
+            PQresultMemorySize(result) < session->options->given.fat_bytes)
+                return;
+        session_see(session, result);
+}
+
 /* Take in one result. Returns: true when it is for the caller. */
 static bool take(struct ask *ask, PGresult *result)
 {
-        session_see(ask->session, result);
-        switch (PQresultStatus(result)) {
+        ExecStatusType status = PQresultStatus(result);
+
+        see(ask, result, status);
+        switch (status) {
         case PGRES_SINGLE_TUPLE:
                 if (ask->is_leading) /* libpq forgets the mode of the statement before only when it is in no pipeline */
                         break;
@@ -303,31 +318,33 @@ static enum ask_want end_results(struct ask *ask)
         return ASK_READ;
 }
 
+enum ask_want ask_handle(struct ask *ask, PGresult *result, PGresult **ret_result)
+{
+        bool is_sync = result && PQresultStatus(result) == PGRES_PIPELINE_SYNC;
+        enum ask_want want = ASK_READ;
+
+        if (result && !is_sync && take(ask, result)) {
+                *ret_result = result;
+                return ASK_RESULT;
+        }
+        if (is_sync)
+                session_see(ask->session, result);
+        if (is_sync)
+                want = end_step(ask);
+        else if (!result)
+                want = end_results(ask);
+        PQclear(result);
+        return ask->error.code == LIDO_EINVAL ? ASK_FAILED : want; /* COPY, which goes on for ever */
+}
+
 /* Read what libpq has. Returns: ASK_READ when it is time to send or to read from the socket. */
 static enum ask_want read_results(struct ask *ask, PGresult **ret_result)
 {
-        while (!ask->is_over && !PQisBusy(ask->conn)) {
-                PGresult *result = PQgetResult(ask->conn);
-                bool is_sync = result && PQresultStatus(result) == PGRES_PIPELINE_SYNC;
-                enum ask_want want = ASK_READ;
+        enum ask_want want = ASK_READ;
 
-                if (result && !is_sync && take(ask, result)) {
-                        *ret_result = result;
-                        return ASK_RESULT;
-                }
-                if (is_sync)
-                        session_see(ask->session, result);
-                if (is_sync)
-                        want = end_step(ask);
-                else if (!result)
-                        want = end_results(ask);
-                PQclear(result);
-                if (want != ASK_READ)
-                        return want;
-                if (ask->error.code == LIDO_EINVAL) /* COPY, which goes on for ever */
-                        return ASK_FAILED;
-        }
-        return ASK_READ;
+        while (want == ASK_READ && !ask->is_over && !PQisBusy(ask->conn))
+                want = ask_handle(ask, PQgetResult(ask->conn), ret_result);
+        return want;
 }
 
 /* Returns: false when the connection is lost and has told all it had to say. */

@@ -70,6 +70,9 @@ void ask_ready(struct ask *ask);
  * and ask->error, with the session at rest if that is possible. */
 enum ask_want ask_next(struct ask *ask, PGresult **ret_result);
 
+/* Take in a result, or NULL, that the caller has had from PQgetResult. Returns: ASK_RESULT; ASK_FAILED; ASK_READ: call ask_next. */
+enum ask_want ask_handle(struct ask *ask, PGresult *result, PGresult **ret_result);
+
 /* Give up, keeping an earlier error. */
 enum ask_want ask_fail(struct ask *ask, int code, const char *text);
 

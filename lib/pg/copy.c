@@ -21,7 +21,7 @@
 
 #define PIECE (64u << 10) /* handed to libpq at once */
 #define LEAVE_MS 2000     /* so long the end of a COPY that is given up may take */
-#define READ_OFF_MS 100   /* and so long the rest of one out, before it is cancelled */
+#define READ_OFF_MS 500   /* and so long the rest of one out, before it is cancelled */
 
 enum stage { STARTING, WRITING, READING, ENDING, OVER };
 

@@ -9,7 +9,7 @@
 #include "pg/wait.h"
 #include "pg/work.h"
 
-#define READ_OFF_MS 100 /* so long the rest of a statement may take to come */
+#define READ_OFF_MS 500 /* so long the rest of a statement may take to come */
 #define CANCEL_MS 2000  /* and so long the end of one that has been cancelled */
 
 int lease_check(lido_lease lease)
@@ -101,7 +101,7 @@ void lease_leave(lido_lease lease, struct ask *ask)
         struct pg_session *session = ask->session;
         bool is_cancelled = ask->error.code == LIDO_EDEADLINE;
 
-        if (lido_object(lease) != session || !session->conn) /* taken back by the pool */
+        if (!session || lido_object(lease) != session || !session->conn) /* taken back by the pool */
                 return;
         ask_stop(ask);
         if (!is_cancelled && !read_off(ask, session->options->given.drain_bytes, READ_OFF_MS))

@@ -21,7 +21,7 @@ uint64_t lease_deadline_ns(const struct lido_pg_query_options *options);
 enum ask_want lease_await(lido_lease lease, struct ask *ask, uint64_t deadline_ns, PGresult **ret_result);
 
 /* The caller wants no more of it: read the rest, or cancel it if that is long in coming, and put libpq's settings back. If it will
- * not end the connection is closed when the lease is. Blocks: for two seconds at most. */
+ * not end the connection is closed when the lease is. Blocks: for some seconds at most. */
 void lease_leave(lido_lease lease, struct ask *ask);
 
 /* The connection is in a state that is not understood: it is not to be lent again. */

@@ -25,6 +25,8 @@ struct lido_pg_rows {
         bool is_leased;           /* it has not been given back */
         bool is_owned;            /* the lease is the statement's */
         bool is_over;
+        bool is_streaming;
+        size_t fat_bytes;         /* a row larger than that is to be looked at */
         int code;                 /* LIDO_OK until it has failed */
         int index;                /* of the row handed out last */
         PGresult *result;         /* that it is in, and perhaps some after it */
@@ -54,16 +56,33 @@ static int fail(struct lido_pg_rows *rows)
         return rows->code;
 }
 
+/* The lease is the caller's, who may have ended it. */
+static enum ask_want await(struct lido_pg_rows *rows)
+{
+        if (!rows->is_owned && lido_object(rows->lease) != rows->ask.session)
+                return ask_fail(&rows->ask, LIDO_ESTALE, lido_strerror(LIDO_ESTALE));
+        return lease_await(rows->lease, &rows->ask, rows->deadline_ns, &rows->result);
+}
+
+/* One row is followed by another, and there is all the time in the world: each is then one call of libpq, which waits. */
+static bool is_streaming(const struct lido_pg_rows *rows)
+{
+        return rows->is_owned && rows->deadline_ns == CLOCK_NEVER && PQresultStatus(rows->result) == PGRES_SINGLE_TUPLE &&
+               !rows->ask.is_unsent;
+}
+
 /* Returns: LIDO_OK, and the next result with rows is in rows->result, or NULL at the end. */
 static int fetch(struct lido_pg_rows *rows)
 {
         PQclear(rows->result);
         rows->result = NULL;
         rows->index = 0;
+        rows->is_streaming = false;
         if (rows->is_over)
                 return rows->code;
-        switch (lease_await(rows->lease, &rows->ask, rows->deadline_ns, &rows->result)) {
+        switch (await(rows)) {
         case ASK_RESULT:
+                rows->is_streaming = is_streaming(rows);
                 return LIDO_OK;
         case ASK_DONE:
                 give_back(rows);
@@ -71,6 +90,28 @@ static int fetch(struct lido_pg_rows *rows)
         default:
                 return fail(rows);
         }
+}
+
+/* hot: measured against PQgetResult in a loop. To ask before each row whether it would block is another call, which parses anew.
+ * Returns: as fetch. */
+static int stream(struct lido_pg_rows *rows)
+{
+        PGresult *result;
+
+        PQclear(rows->result);
+        result = PQgetResult(rows->ask.conn);
+        rows->result = result;
+        if (result && PQresultStatus(result) == PGRES_SINGLE_TUPLE && PQresultMemorySize(result) < rows->fat_bytes) {
+                rows->ask.affected++;
+                rows->index = 0;
+                return LIDO_OK;
+        }
+        rows->result = NULL;
+        if (ask_handle(&rows->ask, result, &rows->result) == ASK_RESULT) {
+                rows->index = 0;
+                return LIDO_OK;
+        }
+        return fetch(rows);
 }
 
 /* ---- the face -------------------------------------------------------------------------------------------- */
@@ -114,6 +155,8 @@ static int start(const struct question *question, const struct lido_pg_query_opt
         rows->error = options->error;
         rows->deadline_ns = question->deadline_ns;
         ask_start(&rows->ask, lido_object(lease), question);
+        if (rows->ask.session)
+                rows->fat_bytes = rows->ask.session->options->given.fat_bytes;
         if (fetch(rows) != LIDO_OK) {
                 int rc = rows->code;
 
@@ -173,13 +216,17 @@ int lido_pg_query_on(lido_lease lease, const char *sql, const struct lido_pg_par
         return rc;
 }
 
-/* hot: measured by tests/bench, against PQgetResult in a loop */
+/* hot */
 int lido_pg_next_row(struct lido_pg_rows *rows, struct lido_pg_row *ret_row)
 {
         if (!rows || !ret_row)
                 return LIDO_EINVAL;
-        if (!rows->result || ++rows->index >= PQntuples(rows->result)) {
-                if (fetch(rows) != LIDO_OK || !rows->result)
+        if (rows->index < 0 && rows->result) {
+                rows->index = 0; /* it came with the call */
+        } else if (!rows->result || rows->is_streaming || ++rows->index >= PQntuples(rows->result)) {
+                int rc = rows->is_streaming ? stream(rows) : fetch(rows);
+
+                if (rc != LIDO_OK || !rows->result)
                         return rows->code;
         }
         ret_row->result = rows->result;

@@ -93,23 +93,46 @@ static bool is_fit(struct lido_pool *pool, struct lido_slot *slot, uint64_t gene
         return !pool->factory.peek || !peeks || passes_peek(pool, slot, generation);
 }
 
+/* Returns: false when the object was not to be made ready, and has been sent away. */
+static bool is_activated(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation, const struct want *want)
+{
+        struct thread_self *self = thread_self();
+        void *outer = self->in_hook;
+        int rc;
+
+        if (!pool->factory.activate)
+                return true;
+        self->in_hook = pool;
+        rc = pool->factory.activate(load_relaxed(&slot->object), want->tag, pool->factory.context);
+        self->in_hook = outer;
+        if (rc != LIDO_OK)
+                op_want_close(pool, slot, generation, LIDO_CLOSE_BROKEN);
+        return rc == LIDO_OK;
+}
+
+/* What a slow lease has besides. */
+static void note_slowly(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation, const struct want *want)
+{
+        slot->quota = want->quota;
+        if (!want->is_elsewhere)
+                trace_note(pool, slot, generation);
+        if (pool->factory.flags & LIDO_FACTORY_TIMED)
+                store_relaxed(&slot->acquired_ns, clock_now_ns());
+}
+
 bool lease_begin(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation, enum origin origin,
                  const struct want *want, lido_lease *ret_lease)
 {
         struct thread_self *self = thread_self();
 
-        if (!is_fit(pool, slot, generation, origin)) {
+        if (!is_fit(pool, slot, generation, origin) || !is_activated(pool, slot, generation, want)) {
                 quota_put(pool, want->quota);
                 return false;
         }
-        slot->quota = want->quota;
-        if (!want->is_elsewhere)
-                trace_note(pool, slot, generation);
+        note_slowly(pool, slot, generation, want);
         *turn_to(pool, self) = (struct thread_hint){ pool, slot, word_make(generation + GENERATION_ONE, SLOT_IDLE),
                                                      pool->hint_index };
         write_down(slot, generation, want->site, want->tag, thread_id(), ret_lease);
-        if (pool->factory.flags & LIDO_FACTORY_TIMED)
-                store_relaxed(&slot->acquired_ns, clock_now_ns());
         return true;
 }
 
@@ -210,10 +233,14 @@ static int open_inline(struct lido_pool *pool, const struct want *want, lido_lea
         if (exchange_acq_rel(&slot->op_inline, OP_TO_KEEPER) != OP_TAKEN_INLINE)
                 return LIDO_EEXHAUSTED; /* the hook broke its promise; its answer will go to the keeper */
         status = slot->status;
-        if (!op_finish_open(pool, slot, &generation, &marks))
+        if (!op_finish_open(pool, slot, &generation, &marks)) {
+                if (load_seq_cst(&pool->gate) & GATE_COUNT) /* law 2: somebody may have found no room because of this one */
+                        pool_ask_for_more(pool);
                 return status;
-        slot->quota = want->quota;
-        trace_note(pool, slot, generation);
+        }
+        if (!is_activated(pool, slot, generation, want))
+                return LIDO_EFACTORY;
+        note_slowly(pool, slot, generation, want);
         write_down(slot, generation, want->site, want->tag, thread_id(), ret_lease);
         return LIDO_OK;
 }

@@ -79,7 +79,7 @@ static uint64_t first_gate(const struct lido_factory *factory, const struct lido
 {
         uint64_t gate = 0;
 
-        if ((factory->flags & (LIDO_FACTORY_PEEK_ALWAYS | LIDO_FACTORY_TIMED)) || options->order != LIDO_ORDER_LIFO ||
+        if ((factory->flags & (LIDO_FACTORY_PEEK_ALWAYS | LIDO_FACTORY_TIMED)) || factory->activate || options->order != LIDO_ORDER_LIFO ||
             options->overtake_us < 0)
                 gate |= GATE_CAREFUL_ACQUIRE;
         if (options->backtrace_every > 0)
@@ -157,6 +157,7 @@ static void set_up(struct lido_pool *pool, const struct lido_factory *factory,
         store_relaxed(&pool->tried, 0);
         store_relaxed(&pool->look_now, 0);
         store_relaxed(&pool->rotate_over_ns, 0);
+        store_relaxed(&pool->rotate_asked_ns, 0);
         store_relaxed(&pool->release_order, 0);
         store_relaxed(&pool->is_failing, 0);
         store_relaxed(&pool->waitq.poke_sent, 0);

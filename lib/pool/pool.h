@@ -108,6 +108,7 @@ struct lido_pool {
         _Atomic uint32_t guests;  /* threads and requests that wait or have just waited: the pool does not end before they leave */
         _Atomic uint32_t called;  /* it lies in host->called */
         _Atomic uint64_t rotate_over_ns; /* a rotation is asked for, over so long; 0: none */
+        _Atomic uint64_t rotate_asked_ns; /* what was born before is to be replaced; 0: no rotation was ever asked for */
         _Atomic uint32_t look_now; /* the keeper is to look at every slot */
         _Atomic uint32_t tried;   /* somebody found nothing idle and did not wait */
         _Atomic uint64_t release_order;

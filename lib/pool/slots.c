@@ -49,6 +49,29 @@ bool slot_mark(struct lido_slot *slot, uint64_t generation, enum slot_state stat
         return false;
 }
 
+bool slot_hold(struct lido_slot *slot, uint64_t generation, enum slot_state state)
+{
+        uint64_t seen = load_acquire(&slot->word);
+
+        while (word_generation(seen) == generation && word_state(seen) == state) {
+                if (seen & MARK_INTERRUPTING) {
+                        thread_yield();
+                        seen = load_acquire(&slot->word);
+                } else if (slot_move(slot, &seen, seen | MARK_INTERRUPTING)) {
+                        return true;
+                }
+        }
+        return false;
+}
+
+void slot_let_go(struct lido_slot *slot)
+{
+        uint64_t seen = load_acquire(&slot->word);
+
+        while (!slot_move(slot, &seen, seen & ~MARK_INTERRUPTING))
+                ;
+}
+
 /* The first index of chunk k. */
 static uint32_t chunk_start(unsigned k)
 {

@@ -82,7 +82,7 @@ enum slot_state {
 #define MARK_REVOKED UINT64_C(0x080)      /* its lease was taken back; the holder may not know yet */
 #define MARK_ANSWERED UINT64_C(0x100)     /* its op has been answered */
 #define MARK_OVERDUE UINT64_C(0x200)      /* its op was told to hurry */
-#define MARK_INTERRUPTING UINT64_C(0x400) /* the interrupt hook is at work on it: do not free the object */
+#define MARK_INTERRUPTING UINT64_C(0x400) /* a hook is at work on it beside its owner: do not free the object */
 #define MARKS UINT64_C(0xff0)
 #define STATE_MASK UINT64_C(0x00f)
 #define GENERATION_SHIFT 12
@@ -207,6 +207,11 @@ uint64_t slot_pass_on(struct lido_slot *slot, uint64_t generation, enum slot_sta
 
 /* Add marks to a slot if its word still has this generation and state. Returns: false if not. Threads: any. */
 bool slot_mark(struct lido_slot *slot, uint64_t generation, enum slot_state state, uint64_t marks);
+
+/* Keep whoever owns a slot from letting go of its object (he waits) while something that does not block is done with it
+ * beside him: interrupt, describe. One at a time. Returns: false when the word has moved on. Threads: any. */
+bool slot_hold(struct lido_slot *slot, uint64_t generation, enum slot_state state);
+void slot_let_go(struct lido_slot *slot);
 
 /* Make room for `count` slots. Returns: LIDO_OK; LIDO_ENOMEM. Threads: one at a time, by the pool's lock. */
 int slots_grow(struct slots *slots, struct lido_pool *pool, uint32_t count);

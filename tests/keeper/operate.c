@@ -269,6 +269,30 @@ START_TEST(a_rotation_replaces_all_over_its_time_and_never_has_fewer)
 }
 END_TEST
 
+START_TEST(a_rotation_concerns_all_that_was_open_when_it_was_asked_for)
+{
+        struct desk *desk = desk_new();
+        struct waiting w = { .calls = 0 };
+        uint64_t early;
+
+        desk->f.options.max = 2;
+        desk_open(desk);
+        early = clock_now_ns();
+        clock_advance(NS_PER_S);
+        desk_wait(desk, &w, LIDO_NEVER);
+        keeper_turn(&desk->keeper, early); /* a long turn: what it opens is younger than the turn */
+        must_release(w.lease);
+        clock_advance(1);
+        lido_pool_rotate(desk->pool, 0);
+        desk->due_ns = keeper_turn(&desk->keeper, early);
+        desk_pass_time(desk, NS_PER_S);
+
+        ck_assert_uint_eq(stats_of(desk->pool).closed[LIDO_CLOSE_ROTATED], 1);
+        ck_assert_uint_eq(stats_of(desk->pool).live, 1);
+        desk_end(desk);
+}
+END_TEST
+
 START_TEST(a_rotation_closes_nothing_while_opening_fails)
 {
         struct desk *desk = desk_new();
@@ -429,6 +453,7 @@ int main(void)
                                             a_suspend_is_told_even_where_nothing_can_be_checked,
                                             a_borrower_does_not_get_a_suspect_that_fails_its_check,
                                             a_rotation_replaces_all_over_its_time_and_never_has_fewer,
+                                            a_rotation_concerns_all_that_was_open_when_it_was_asked_for,
                                             a_rotation_closes_nothing_while_opening_fails,
                                             an_object_in_demand_is_replaced_before_its_lifetime_ends,
                                             an_adopted_object_is_lent_like_any_other,

@@ -443,6 +443,99 @@ START_TEST(nothing_is_prepared_where_the_reset_would_drop_it)
 }
 END_TEST
 
+/* ---- without a deadline, where waiting is left to libpq -------------------------------------------------- */
+
+START_TEST(without_a_deadline_rows_come_and_end_and_fail_alike)
+{
+        struct lido_pg_rows *rows;
+        struct lido_pg_row row;
+        long sum = 0;
+        int rc, count = 0;
+
+        ck_assert_int_eq(query("select generate_series(1, 100000)", NULL, 0, 0, &rows), LIDO_OK);
+        while ((rc = lido_pg_next_row(rows, &row)) == 1)
+                sum += strtol(PQgetvalue(row.result, row.index, 0), NULL, 10);
+        ck_assert_int_eq(rc, 0);
+        ck_assert_int_eq(sum, 100000L * 100001 / 2);
+        ck_assert_uint_eq(lido_pg_affected(rows), 100000);
+        ck_assert_int_eq(lido_pg_next_row(rows, &row), 0);
+        lido_pg_rows_close(rows);
+        ck_assert_int_eq(query("select 1 / (50 - generate_series(1, 100))", NULL, 0, 0, &rows), LIDO_OK);
+        while ((rc = lido_pg_next_row(rows, &row)) == 1)
+                count++;
+        ck_assert_int_eq(rc, LIDO_EFACTORY);
+        ck_assert_int_eq(count, 49);
+        ck_assert_str_eq(error.sqlstate, "22012");
+        lido_pg_rows_close(rows);
+        ck_assert_int_eq(query("select repeat('x', 1000), generate_series(1, 100000000)", NULL, 0, 0, &rows), LIDO_OK);
+        ck_assert_int_eq(lido_pg_next_row(rows, &row), 1);
+        ck_assert_int_eq(lido_pg_next_row(rows, &row), 1);
+        lido_pg_rows_close(rows);
+        ck_assert_str_eq(VALUE_WITH("select $1", lido_pg_int4(7)), "7");
+}
+END_TEST
+
+START_TEST(without_a_deadline_a_lost_connection_fails_the_rows_too)
+{
+        PGconn *admin = admin_connect(server_conninfo());
+        struct lido_pg_rows *rows;
+        struct lido_pg_row row;
+        int rc, count = 0;
+
+        ck_assert_int_eq(query("select pg_backend_pid(), repeat('x', 1000) from generate_series(1, 10000000)", NULL, 0, 0, &rows), LIDO_OK);
+        while ((rc = lido_pg_next_row(rows, &row)) == 1)
+                if (++count == 100)
+                        admin_run(admin, "select pg_terminate_backend(%s)", PQgetvalue(row.result, row.index, 0));
+        ck_assert_int_eq(rc, LIDO_EFACTORY);
+        ck_assert_int_ge(count, 100);
+        lido_pg_rows_close(rows);
+        ck_assert_str_eq(VALUE_WITH("select $1", lido_pg_int4(7)), "7");
+        PQfinish(admin);
+}
+END_TEST
+
+/* The hook of libpq that shows what a borrower does costs four allocations a result; rows here are seen as they are read. */
+START_TEST(a_fat_row_is_seen_without_libpqs_hook)
+{
+        struct lido_pg_options pg = LIDO_PG_OPTIONS_INIT;
+        struct lido_pool_options options = LIDO_POOL_OPTIONS_INIT;
+        char pid[16];
+
+        lido_pool_free(pool);
+        pg.conninfo = server_conninfo();
+        pg.fat_bytes = 100000;
+        options.max = 1;
+        ck_assert_int_eq(lido_pg_pool_open(&pool, service, &pg, &options), LIDO_OK);
+        snprintf(pid, sizeof pid, "%s", value_of("select pg_backend_pid()", NULL, 0));
+        ck_assert_str_eq(value_of("select length(repeat('x', 1000000))", NULL, 0), "1000000");
+        ck_assert_str_eq(value_of("select pg_backend_pid()", NULL, 0), pid);
+        for (int deadline_ms = 0; deadline_ms <= 20000; deadline_ms += 20000) {
+                struct lido_pg_rows *rows;
+                struct lido_pg_row row;
+
+                snprintf(pid, sizeof pid, "%s", value_of("select pg_backend_pid()", NULL, 0));
+                ck_assert_int_eq(query("select repeat('x', 1000) from generate_series(1, 1000) union all select repeat('x', 100001)",
+                                       NULL, 0, deadline_ms, &rows), LIDO_OK);
+                while (lido_pg_next_row(rows, &row) == 1)
+                        continue;
+                lido_pg_rows_close(rows);
+                ck_assert_str_ne(value_of("select pg_backend_pid()", NULL, 0), pid);
+        }
+}
+END_TEST
+
+START_TEST(what_a_statement_changes_is_undone_without_libpqs_hook)
+{
+        struct lido_pg_rows *rows;
+
+        ck_assert_int_eq(query("set work_mem = '77MB'", NULL, 0, 20000, &rows), LIDO_OK);
+        lido_pg_rows_close(rows);
+        ck_assert_str_ne(value_of("show work_mem", NULL, 0), "77MB");
+        ck_assert_str_eq(value_of("select set_config('work_mem', '77MB', false)", NULL, 0), "77MB");
+        ck_assert_str_ne(value_of("show work_mem", NULL, 0), "77MB");
+}
+END_TEST
+
 /* ---- on a lease of the caller's -------------------------------------------------------------------------- */
 
 static lido_lease borrow(void)
@@ -690,6 +783,10 @@ int main(void)
                                       a_statement_that_cannot_be_prepared_says_its_sqlstate,
                                       no_more_statements_are_kept_than_the_options_say,
                                       nothing_is_prepared_where_the_reset_would_drop_it,
+                                      without_a_deadline_rows_come_and_end_and_fail_alike,
+                                      without_a_deadline_a_lost_connection_fails_the_rows_too,
+                                      a_fat_row_is_seen_without_libpqs_hook,
+                                      what_a_statement_changes_is_undone_without_libpqs_hook,
                                       statements_on_a_lease_follow_each_other_on_one_connection,
                                       rows_left_on_a_lease_are_read_off_and_the_transaction_goes_on,
                                       a_flood_left_on_a_lease_is_cancelled_and_the_connection_kept,

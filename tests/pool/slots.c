@@ -299,6 +299,37 @@ START_TEST(a_marked_lease_does_not_fall_idle_unseen)
 }
 END_TEST
 
+static void hold_and_let_go(void *context, unsigned number)
+{
+        struct lido_slot *slot = context;
+
+        (void)number;
+        for (int i = 0; i < 5000; i++) {
+                uint64_t word = load_relaxed(&slot->word);
+
+                must(slot_hold(slot, word_generation(word), SLOT_LEASED));
+                must(load_relaxed(&slot->data) == NULL);
+                store_relaxed(&slot->data, slot);
+                store_relaxed(&slot->data, NULL);
+                slot_let_go(slot);
+        }
+}
+
+START_TEST(a_slot_is_held_by_one_at_a_time_and_only_while_its_lease_lasts)
+{
+        struct slots slots = slots_of(1);
+        uint64_t generation;
+        struct lido_slot *slot = open_one(&slots, &generation);
+
+        crew_run(4, hold_and_let_go, slot);
+        ck_assert_uint_eq(load_relaxed(&slot->word) & MARKS, 0);
+        ck_assert(!slot_hold(slot, generation + GENERATION_ONE, SLOT_LEASED));
+        ck_assert(!slot_hold(slot, generation, SLOT_CHECKING));
+        vacate(slot, generation);
+        slots_fini(&slots);
+}
+END_TEST
+
 START_TEST(a_walk_sees_each_slot_once_in_order_across_chunks)
 {
         struct slots slots = slots_of(130);
@@ -440,6 +471,7 @@ int main(void)
                                                a_mark_is_set_on_the_lease_it_was_meant_for_or_not_at_all,
                                                passed_on_a_slot_shows_its_marks_and_loses_them,
                                                a_marked_lease_does_not_fall_idle_unseen,
+                                               a_slot_is_held_by_one_at_a_time_and_only_while_its_lease_lasts,
                                                a_walk_sees_each_slot_once_in_order_across_chunks,
                                                counting_tells_how_many_are_in_each_state,
                                                a_generation_never_goes_back_whatever_pools_a_slot_serves,
