@@ -132,7 +132,8 @@ LIDO_API int lido_pg_pool_open(struct lido_pool **ret_pool, struct lido_service 
                                const struct lido_pg_options *pg_options, const struct lido_pool_options *options);
 
 /* Several hosts. conninfo lists them, and target_session_attrs says which of them fit: any, read-write, read-only, primary,
- * standby, prefer-standby. Where that or `balance` or `lag_limit_bytes` is given, the pool keeps an eye on all of them:
+ * standby, prefer-standby. Where that or `balance` or `lag_limit_bytes` is given, the pool keeps an eye on all of them, by a thread
+ * and one connection more to each:
  *
  *   - Its connections are to those that fit, and one that fits no more is not lent again, once that is known: after host_check_ms
  *     at most, or by the first error 25006. After a promotion the new primary is found by the next check or attempt, within half

@@ -33,8 +33,8 @@ struct pg_hosts;
 #define HOSTS_CAME 2u /* a host fits that did not, or was down */
 #define HOSTS_CUT 4u  /* a host is refused: its sessions are to be cut off */
 
-/* The options must live as long as anybody learns or asks. `on_change` is called with HOSTS_... bits on the thread that brought the news, with no lock
- * held. Returns: NULL when there is no memory. */
+/* The options must live as long as anybody learns or asks. `on_change` is called with HOSTS_... bits on the thread that
+ * brought the news, with no lock held. Returns: NULL when there is no memory. */
 struct pg_hosts *hosts_new(const struct pg_options *options, void (*on_change)(void *context, unsigned changes), void *context);
 struct pg_hosts *hosts_ref(struct pg_hosts *hosts);
 void hosts_unref(struct pg_hosts *hosts);

@@ -1,9 +1,10 @@
 /* pg/onloop.h - connections opened on the service's loop, for an embedder who wants no threads of ours.
  *
  * What milliseconds of CPU a log-in costs (SCRAM 4, TLS 2 to 30) are then the loop's, and so are the files that libpq reads; between
- * any two steps of a connect the loop does what else it has to do. libpq closes its descriptor and opens another as it goes, often under the same number,
- * and epoll forgets what was closed: so each step is watched on a dup of its own, by a handle of its own. An error on the
- * descriptor (a refusal comes as UV_EBADF) is no end, for libpq has the reason, and the next address.
+ * any two steps of a connect the loop does what else it has to do.
+ *
+ * libpq closes its descriptor and opens another as it goes, often under the same number, and epoll forgets what was closed: so
+ * each step is watched on a dup of its own, by a handle of its own. An error on the descriptor (a refusal comes as UV_EBADF) is no end, for libpq has the reason, and the next address.
  */
 #ifndef LIDO_PG_ONLOOP_H
 #define LIDO_PG_ONLOOP_H

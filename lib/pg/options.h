@@ -2,8 +2,9 @@
  *
  * A conninfo is split by libpq, so every option that libpq knows is passed through untouched. Only host, hostaddr, port
  * and target_session_attrs are taken apart here, so that each attempt is one PGconn to one address with its own
- * deadline, to a server that hosts.h has chosen; libpq's connect_timeout has no effect on its asynchronous interface. A conninfo that names a service, or
- * whose lists do not match, goes to libpq as it is, which knows better or says what is wrong.
+ * deadline, to a server that hosts.h has chosen; libpq's connect_timeout has no effect on its asynchronous interface. A
+ * conninfo that names a service, or whose lists do not match, goes to libpq as it is, which knows better or says what is
+ * wrong.
  */
 #ifndef LIDO_PG_OPTIONS_H
 #define LIDO_PG_OPTIONS_H
