@@ -8,13 +8,12 @@
  *      buffer_echo [PORT]        listens on 127.0.0.1; says "listening on PORT", and on SIGTERM or SIGINT how
  * it went
  *
- * To show that a request allocates nothing once things are warm, malloc and its kin are counted here: the
- * last line says how many allocations the second half of the requests made.
+ * To show that a request allocates nothing once things are warm, malloc and its kin are counted: SIGUSR1 marks
+ * half-time, which is answered by "half-time at request N", and the last line says how many allocations were made since.
  */
 #include <ctype.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,34 +22,9 @@
 
 #include <lido/buffer.h>
 
+#include "allocations.h"
+
 #define READ_BYTES 16384
-
-/* ---- counting allocations --------------------------------------------------------------------------------
- */
-
-extern void *__libc_malloc(size_t bytes);
-extern void *__libc_calloc(size_t count, size_t bytes);
-extern void *__libc_realloc(void *memory, size_t bytes);
-
-static atomic_ulong allocations;
-
-void *malloc(size_t bytes)
-{
-        atomic_fetch_add_explicit(&allocations, 1, memory_order_relaxed);
-        return __libc_malloc(bytes);
-}
-
-void *calloc(size_t count, size_t bytes)
-{
-        atomic_fetch_add_explicit(&allocations, 1, memory_order_relaxed);
-        return __libc_calloc(count, bytes);
-}
-
-void *realloc(void *memory, size_t bytes)
-{
-        atomic_fetch_add_explicit(&allocations, 1, memory_order_relaxed);
-        return __libc_realloc(memory, bytes);
-}
 
 /* ---- a message: one buffer on its way through the server -------------------------------------------------
  */
@@ -288,7 +262,8 @@ static void close_any(uv_handle_t *handle, void *server)
                 connection_close(handle->data);
 }
 
-/* SIGUSR1's part of a load test: remember where half-time was. */
+/* SIGUSR1's part of a load test: remember where half-time was, and say so, for a signal is handled some time after it
+ * was sent. */
 static void on_half(uv_signal_t *handle, int number)
 {
         struct server *server = handle->data;
@@ -296,6 +271,8 @@ static void on_half(uv_signal_t *handle, int number)
         (void)number;
         server->half_requests = server->requests;
         server->half_allocations = atomic_load(&allocations);
+        printf("half-time at request %lu\n", server->half_requests);
+        fflush(stdout);
 }
 
 static void on_stop(uv_signal_t *handle, int number)

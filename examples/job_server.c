@@ -1,6 +1,7 @@
 /* A server whose answers cost processor time: the loop reads and writes, the workers compute.
  *
- *      job_server PORT         127.0.0.1; a line with a number is answered by a line with the primes below it
+ *      job_server PORT         127.0.0.1; a line with a number is answered by a line with the primes below it; 0 takes a
+ *                              free port, and "listening on PORT" says which
  *
  *      $ printf '100\n1000\n' | nc -N 127.0.0.1 PORT
  *      25
@@ -9,7 +10,8 @@
  * A connection holds all that a request needs, its job among it: once it is open a request allocates nothing. It
  * takes its next line after the last one is answered, and when all workers are busy and the queue is full it says so at
  * once, so that neither memory nor waiting grows without bound. A client that hangs up cancels its job. SIGTERM and
- * SIGINT end the server once what it has accepted is answered.
+ * SIGINT end the server once what it has accepted is answered. To show that a request allocates nothing malloc is counted:
+ * SIGUSR1 marks half-time, which is answered by "half-time at request N", and the last line says what was allocated since.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -18,6 +20,8 @@
 #include <uv.h>
 
 #include <lido.h>
+
+#include "allocations.h"
 
 #define MOST 10000000ul
 
@@ -37,7 +41,8 @@ static uv_loop_t *uv;
 static struct lido_loop *loop;
 static struct lido_workers *workers;
 static uv_tcp_t listener;
-static uv_signal_t signals[2];
+static uv_signal_t signals[2], half;
+static unsigned long requests, half_requests, half_allocations;
 
 static void serve_next(struct connection *connection);
 
@@ -117,6 +122,7 @@ static void begin(struct connection *connection, const char *line)
 {
         int rc;
 
+        requests++;
         connection->is_busy = 1;
         connection->below = strtoul(line, NULL, 10);
         if (connection->below > MOST)
@@ -183,10 +189,12 @@ static void on_connection(uv_stream_t *stream, int status)
                 return;
         uv_tcp_init(uv, &connection->tcp);
         connection->tcp.data = connection;
-        if (uv_accept(stream, (uv_stream_t *)&connection->tcp) != 0)
+        if (uv_accept(stream, (uv_stream_t *)&connection->tcp) != 0) {
                 hang_up(connection);
-        else
-                serve_next(connection);
+                return;
+        }
+        uv_tcp_nodelay(&connection->tcp, 1); /* short answers to a client that asks ahead */
+        serve_next(connection);
 }
 
 /* No new connections; those that are open are closed as their clients hang up, and then the loop has nothing left. */
@@ -201,15 +209,39 @@ static void on_signal(uv_signal_t *handle, int number)
                 uv_close((uv_handle_t *)&signals[i], NULL);
 }
 
+static void on_half(uv_signal_t *handle, int number)
+{
+        (void)handle;
+        (void)number;
+        half_requests = requests;
+        half_allocations = atomic_load(&allocations);
+        printf("half-time at request %lu\n", half_requests);
+        fflush(stdout);
+}
+
+static void report(void)
+{
+        printf("requests %lu, allocations %lu; since half-time requests %lu, allocations %lu\n", requests,
+               atomic_load(&allocations), requests - half_requests, atomic_load(&allocations) - half_allocations);
+        fflush(stdout);
+}
+
 static int listen_on(int port)
 {
         struct sockaddr_in address;
+        struct sockaddr_storage bound;
+        int length = sizeof bound;
 
         uv_tcp_init(uv, &listener);
         uv_ip4_addr("127.0.0.1", port, &address);
         if (uv_tcp_bind(&listener, (const struct sockaddr *)&address, 0) != 0)
                 return -1;
-        return uv_listen((uv_stream_t *)&listener, 128, on_connection);
+        if (uv_listen((uv_stream_t *)&listener, 128, on_connection) != 0 ||
+            uv_tcp_getsockname(&listener, (struct sockaddr *)&bound, &length) != 0)
+                return -1;
+        printf("listening on %d\n", ntohs(((struct sockaddr_in *)(void *)&bound)->sin_port));
+        fflush(stdout);
+        return 0;
 }
 
 int main(int argc, char **argv)
@@ -221,10 +253,6 @@ int main(int argc, char **argv)
         options.max = uv_available_parallelism();
         options.queue_limit = 1000;
         options.queue_policy = LIDO_QUEUE_REJECT;
-        if (argc != 2 || listen_on(atoi(argv[1])) != 0) {
-                fprintf(stderr, "job_server PORT: it must be free\n");
-                return EXIT_FAILURE;
-        }
         if (lido_workers_open(&workers, &options) != LIDO_OK || lido_loop_open(&loop, uv) != LIDO_OK)
                 return EXIT_FAILURE;
         signal(SIGPIPE, SIG_IGN);
@@ -232,7 +260,16 @@ int main(int argc, char **argv)
                 uv_signal_init(uv, &signals[i]);
                 uv_signal_start(&signals[i], on_signal, i == 0 ? SIGTERM : SIGINT);
         }
+        uv_signal_init(uv, &half);
+        uv_signal_start(&half, on_half, SIGUSR1);
+        uv_unref((uv_handle_t *)&half);
+        if (argc != 2 || listen_on(atoi(argv[1])) != 0) {
+                fprintf(stderr, "job_server PORT: it must be free\n");
+                return EXIT_FAILURE;
+        }
         uv_run(uv, UV_RUN_DEFAULT);
+        report();
+        uv_close((uv_handle_t *)&half, NULL);
         lido_loop_close(loop, NULL, NULL);
         uv_run(uv, UV_RUN_DEFAULT);
         uv_loop_close(uv);

@@ -31,6 +31,7 @@
 
 #include "lido/loop.h"
 #include "lido/pool.h"
+#include "lido/service.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -113,7 +114,8 @@ struct lido_buffer_options {
 
         struct lido_loop *loop; /* where the decay runs; it must stay open until the pool is drained or freed.
                                  * Default: none, the embedder calls lido_buffer_pool_upkeep */
-        struct lido_service *service;            /* reserved: LIDO_ENOTSUP unless NULL */
+        struct lido_service *service; /* the same on this service's loop, instead of `loop`; it must not be stopped
+                                       * until the pool is drained or freed. Default: none */
         const struct lido_buffer_source *source; /* copied; default lido_buffer_source_mmap */
 
         /* Buffers that keep a constructed state from one borrower to the next; only with buffer_bytes.
@@ -140,8 +142,8 @@ struct lido_buffer_options {
 /* Open a pool. NULL options are the defaults.
  * Threads: any. Blocks: no. Owns: the pool is the caller's, to be given to lido_buffer_pool_free.
  * Returns: LIDO_OK; LIDO_EINVAL for an option out of range or options that exclude each other; LIDO_E2NEW;
- * LIDO_ENOTSUP; LIDO_ENOMEM, also when the reserve cannot be had; LIDO_EFACTORY when construct refused the
- * reserve. */
+ * LIDO_ENOMEM, also when the reserve cannot be had; LIDO_EFACTORY when construct refused the reserve; LIDO_EFORKED
+ * for a service of the parent's. */
 LIDO_API int lido_buffer_pool_open(struct lido_buffer_pool **ret_pool,
                                    const struct lido_buffer_options *options);
 

@@ -6,6 +6,7 @@
 #ifndef LIDO_SERVICE_H
 #define LIDO_SERVICE_H
 
+#include "lido/loop.h"
 #include "lido/pool.h"
 
 #ifdef __cplusplus
@@ -17,6 +18,8 @@ struct lido_service_options {
         const char *name;  /* of its threads, up to 11 characters; copied; default "lido" */
         uint32_t helpers;  /* helper threads at most, started when there is work for them; default 4 */
         uint32_t reserved; /* 0 */
+        uint64_t seed;     /* what jitter and back-off of its pools are drawn from, so that a run can be repeated; default 0:
+                            * from the system, another each time */
 };
 #define LIDO_SERVICE_OPTIONS_INIT LIDO_SIZED(lido_service_options)
 
@@ -30,6 +33,12 @@ LIDO_API int lido_service_start(struct lido_service **ret_service, const struct 
  * lido_service_detach. Returns: as lido_service_start. */
 LIDO_API int lido_service_attach(struct lido_service **ret_service, struct uv_loop_s *loop,
                                  const struct lido_service_options *options);
+
+/* The service's loop, as one that borrows and to which anybody may post: pools of buffers are kept on it (lido/buffer.h),
+ * and so may be what an embedder wants done there. It is open until the service has stopped: whoever posts to it, or has
+ * a timer on it, ends that before he has the service stopped. With an attached service a timer on it keeps uv_run going.
+ * Threads: any. Blocks: no. Owns: the service; do not close it. Returns: NULL for no service, and in a child made by fork. */
+LIDO_API struct lido_loop *lido_service_loop(struct lido_service *service);
 
 /* Stop a service that was started: close its pools, wait for their leases until the deadline, interrupt what is still
  * lent, end its threads. Leases that are out even then stay valid; the last one to return ends its object itself.

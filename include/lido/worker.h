@@ -124,7 +124,7 @@ LIDO_API int lido_workers_resize(struct lido_workers *workers, uint32_t max);
 LIDO_API int lido_workers_drain(struct lido_workers *workers, int64_t timeout_ms);
 
 /* Refuse new jobs and new borrowers from now on. Delayed jobs that are not due are dropped with LIDO_ECLOSED,
- * queued ones still run. Closing twice is harmless.
+ * queued ones still run, and so do those that borrowers hand to the threads that they have. Closing twice is harmless.
  * Threads: any. Blocks: no. Owns: nobody. Returns: LIDO_OK; LIDO_EINVAL; LIDO_EFORKED. */
 LIDO_API int lido_workers_close(struct lido_workers *workers);
 

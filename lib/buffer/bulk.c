@@ -115,6 +115,7 @@ struct run {
         size_t extent, bytes;
         uint64_t reciprocal;
         state_byte *state;
+        uint32_t stride;
 };
 
 /* Returns: false when the buffer is of another pool or class, or needs more checks, or is none. */
@@ -129,6 +130,7 @@ static bool run_enter(struct run *run, const void *buffer)
         run->extent = span->count * span->bytes;
         run->reciprocal = span->reciprocal;
         run->state = span->state;
+        run->stride = span->stride;
         return true;
 }
 
@@ -137,6 +139,7 @@ static inline always_inline state_byte *win(struct run *run, const void *buffer)
 {
         uintptr_t off = (uintptr_t)buffer - run->base;
         uint8_t seen = STATE_LENT;
+        state_byte *state;
         uint64_t i;
 
         if (unlikely(off >= run->extent)) {
@@ -147,9 +150,10 @@ static inline always_inline state_byte *win(struct run *run, const void *buffer)
                         return NULL;
         }
         i = off * run->reciprocal >> 32;
-        if (unlikely(i * run->bytes != off) || unlikely(!cas_acq_rel(&run->state[i], &seen, STATE_CACHED)))
+        state = &run->state[i << run->stride];
+        if (unlikely(i * run->bytes != off) || unlikely(!cas_acq_rel(state, &seen, STATE_CACHED)))
                 return NULL;
-        return &run->state[i];
+        return state;
 }
 
 /* Onto the rack, as long as there is room and they are of the run. Hot: measured by the batch workload.

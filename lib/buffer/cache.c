@@ -373,6 +373,7 @@ void cache_tick(struct lido_buffer_pool *pool, bool *ret_left)
                         cache->drained = 1;
                 } else if (load_relaxed(&pool->attention) == 0) {
                         *ret_left = true;
+                        cache->drained = 0; /* a trim may have been through it since this tick shut it */
                         store_release(&cache->open, pool);
                 }
         }

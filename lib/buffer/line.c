@@ -75,6 +75,9 @@ static int give(struct lido_buffer_pool *pool, uint32_t class_index, size_t byte
                 notify = w->waiter.notify;
                 if (waiter_settle(&w->waiter, WAITER_GIVEN)) {
                         mutex_unlock(&pool->wait_lock);
+                        add_relaxed(&pool->acquired_directly, 1);
+                        if (class_index == CLASS_HUGE)
+                                add_relaxed(&pool->huge_acquired, 1);
                         wake(&w->waiter, notify);
                         return 1;
                 }

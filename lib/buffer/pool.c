@@ -111,8 +111,8 @@ static int validate(const struct lido_buffer_options *o)
                 return LIDO_EINVAL;
         if (o->acquire_timeout_ms < LIDO_NEVER || o->decay_ms < LIDO_NEVER || o->leak_after_ms < LIDO_NEVER)
                 return LIDO_EINVAL;
-        if (o->service)
-                return LIDO_ENOTSUP;
+        if (o->service && o->loop)
+                return LIDO_EINVAL;
         if (o->source && (!o->source->map || !o->source->unmap))
                 return LIDO_EINVAL;
         return LIDO_OK;
@@ -192,7 +192,7 @@ static void take_options(struct lido_buffer_pool *pool, const struct lido_buffer
         pool->checks = checks_of(o);
         pool->alignment = o->alignment_bytes;
         pool->max_bytes = o->max_bytes ? o->max_bytes : SIZE_MAX;
-        pool->loop = o->loop;
+        pool->loop = o->service ? lido_service_loop(o->service) : o->loop;
         pool->tick_ms =
                 o->decay_ms == LIDO_NEVER ? 0 : clock_min((uint64_t)o->decay_ms, UINT32_MAX) / TICKS_OF_DECAY;
         if (o->decay_ms != LIDO_NEVER && pool->tick_ms == 0)
@@ -213,6 +213,8 @@ int lido_buffer_pool_open(struct lido_buffer_pool **ret_pool, const struct lido_
         rc = validate(&o);
         if (rc != LIDO_OK)
                 return rc;
+        if (o.service && !lido_service_loop(o.service))
+                return LIDO_EFORKED;
         set_defaults(&o);
         if (!cache_init_process())
                 return LIDO_ENOMEM;

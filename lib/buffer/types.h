@@ -86,6 +86,7 @@ struct span {
         uint8_t class_index; /* CLASS_HUGE: none */
         uint8_t slot;        /* pool->slot */
         uint8_t bucket;      /* of the metadata */
+        uint8_t stride;      /* states stand 1 << stride bytes apart; see span_stride */
 
         /* guarded by the class's lock, or the pool's huge_lock */
         struct list link __attribute__((aligned(64)));

@@ -19,7 +19,7 @@
 struct lido_loop {
         struct inbox posts;
         _Atomic uint32_t posters; /* threads inside lido_loop_post */
-        uint32_t thread;          /* constant */
+        _Atomic uint32_t thread;  /* atomic: constant once its thread runs; any may ask whether it is that one */
         uv_loop_t *uv;            /* constant */
 
         /* The loop's thread alone: */
@@ -192,6 +192,11 @@ void lido_timer_clear(struct lido_loop *loop, struct lido_timer *timer)
 
 /* ---- its life -------------------------------------------------------------------------------------------- */
 
+void loop_settle(struct lido_loop *loop)
+{
+        store_relaxed(&loop->thread, thread_id());
+}
+
 int lido_loop_open(struct lido_loop **ret_loop, struct uv_loop_s *uv)
 {
         struct lido_loop *loop;
@@ -203,7 +208,7 @@ int lido_loop_open(struct lido_loop **ret_loop, struct uv_loop_s *uv)
                 return LIDO_ENOMEM;
         inbox_init(&loop->posts);
         list_init(&loop->pending);
-        loop->thread = thread_id();
+        loop_settle(loop);
         loop->uv = uv;
         if (fault_hit() || uv_async_init(uv, &loop->async, on_async) != 0) {
                 mem_free(loop);
@@ -241,5 +246,5 @@ struct uv_loop_s *lido_loop_uv(const struct lido_loop *loop)
 
 int lido_loop_is_self(const struct lido_loop *loop)
 {
-        return loop->thread == thread_id();
+        return load_relaxed(&loop->thread) == thread_id();
 }

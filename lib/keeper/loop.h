@@ -5,6 +5,9 @@
 #include "base/list.h"
 #include "lido/loop.h"
 
+/* The calling thread is the loop's, from now on: for a loop that was opened before its thread was started. */
+void loop_settle(struct lido_loop *loop);
+
 /* Something pending on a loop, which lido_loop_close cancels. Loop's thread. */
 struct loop_pending {
         struct list link;

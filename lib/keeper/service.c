@@ -21,6 +21,7 @@
 #include "base/sized.h"
 #include "keeper/helpers.h"
 #include "keeper/keeper.h"
+#include "keeper/loop.h"
 #include "pool/op.h"
 
 struct lido_service {
@@ -34,6 +35,7 @@ struct lido_service {
         uv_loop_t own_loop;
         uv_async_t async;  /* loop thread, but for uv_async_send */
         uv_timer_t timer;  /* loop thread */
+        struct lido_loop *borrower; /* constant while it runs: the same loop, for others to post to */
         struct thread thread;
         bool is_attached;  /* constant */
         char name[16];     /* constant */
@@ -162,9 +164,9 @@ static void set_timer(struct lido_service *service, uint64_t due_ns)
         uv_timer_start(&service->timer, on_timer, ms, 0);
 }
 
-static void on_closed(uv_handle_t *handle)
+static void note_closed(void *context)
 {
-        struct lido_service *service = handle->data;
+        struct lido_service *service = context;
 
         if (--service->open_handles > 0 || !service->is_attached)
                 return;
@@ -179,6 +181,18 @@ static void on_closed(uv_handle_t *handle)
         }
 }
 
+static void on_closed(uv_handle_t *handle)
+{
+        note_closed(handle->data);
+}
+
+static void close_handles(struct lido_service *service)
+{
+        uv_close((uv_handle_t *)&service->async, on_closed);
+        uv_close((uv_handle_t *)&service->timer, on_closed);
+        lido_loop_close(service->borrower, note_closed, service);
+}
+
 static void end(struct lido_service *service)
 {
         helpers_stop(&service->helpers);
@@ -188,8 +202,7 @@ static void end(struct lido_service *service)
         service->has_abandoned = true;
         shut_door(service);
         store_relaxed(&service->keeper.host.thread, 0);
-        uv_close((uv_handle_t *)&service->async, on_closed);
-        uv_close((uv_handle_t *)&service->timer, on_closed);
+        close_handles(service);
 }
 
 /* Returns: true when the service has come to its end. */
@@ -238,6 +251,7 @@ static void run(void *argument)
         struct lido_service *service = argument;
 
         store_relaxed(&service->keeper.host.thread, thread_id());
+        loop_settle(service->borrower);
         uv_run(service->loop, UV_RUN_DEFAULT);
 }
 
@@ -274,6 +288,7 @@ static struct lido_service *service_new(const struct lido_service_options *optio
                 store_relaxed(&service->is_shut, 1);
         }
         keeper_init(&service->keeper, wake, begin_blocking);
+        service->keeper.host.seed = options->seed;
         strncpy(service->name, options->name ? options->name : "lido", sizeof service->name - 1);
         helpers_init(&service->helpers, options->helpers, service->name);
         service->is_stopping = service->has_begun_to_stop = service->is_ending = service->has_abandoned = false;
@@ -283,16 +298,23 @@ static struct lido_service *service_new(const struct lido_service_options *optio
         return service;
 }
 
-/* Two handles on the loop, which keep an own loop going and an embedder's not. */
+/* Two handles on the loop, which keep an own loop going and an embedder's not, and two more for the borrower. */
 static int open_handles(struct lido_service *service, uv_loop_t *loop, bool is_attached)
 {
+        int rc;
+
         service->loop = service->keeper.host.loop = loop;
         service->is_attached = is_attached;
-        if (fault_hit() || uv_async_init(loop, &service->async, on_async) != 0)
+        rc = lido_loop_open(&service->borrower, loop);
+        if (rc != LIDO_OK)
+                return rc;
+        if (fault_hit() || uv_async_init(loop, &service->async, on_async) != 0) {
+                lido_loop_close(service->borrower, NULL, NULL);
                 return LIDO_ELOOP;
+        }
         service->async.data = service->timer.data = service;
         uv_timer_init(loop, &service->timer);
-        service->open_handles = 2;
+        service->open_handles = 3; /* the borrower counts as one */
         if (is_attached) {
                 uv_unref((uv_handle_t *)&service->async);
                 uv_unref((uv_handle_t *)&service->timer);
@@ -330,10 +352,9 @@ int lido_service_start(struct lido_service **ret_service, const struct lido_serv
 
 close_handles:
         shut_door(service);
-        uv_close((uv_handle_t *)&service->async, on_closed);
-        uv_close((uv_handle_t *)&service->timer, on_closed);
-        uv_run(&service->own_loop, UV_RUN_DEFAULT);
+        close_handles(service);
 close_loop:
+        uv_run(&service->own_loop, UV_RUN_DEFAULT);
         uv_loop_close(&service->own_loop);
 give:
         shelf_give(&shelf, service);
@@ -363,6 +384,11 @@ int lido_service_attach(struct lido_service **ret_service, struct uv_loop_s *loo
         store_relaxed(&service->keeper.host.thread, thread_id());
         *ret_service = service;
         return LIDO_OK;
+}
+
+struct lido_loop *lido_service_loop(struct lido_service *service)
+{
+        return service && !service_is_forked(service) ? service->borrower : NULL;
 }
 
 /* Returns: false when it is stopping already. */

@@ -6,6 +6,7 @@
 #include "base/fork.h"
 #include "base/mem.h"
 #include "base/shelf.h"
+#include "pool/doubt.h"
 #include "pool/op.h"
 #include "pool/waitq.h"
 
@@ -78,8 +79,10 @@ static uint64_t first_gate(const struct lido_factory *factory, const struct lido
 {
         uint64_t gate = 0;
 
-        if ((factory->flags & (LIDO_FACTORY_PEEK_ALWAYS | LIDO_FACTORY_TIMED)) || options->order != LIDO_ORDER_LIFO ||
+        if ((factory->flags & (LIDO_FACTORY_PEEK_ALWAYS | LIDO_FACTORY_TIMED)) || factory->activate || options->order != LIDO_ORDER_LIFO ||
             options->overtake_us < 0)
+                gate |= GATE_CAREFUL_ACQUIRE;
+        if (options->backtrace_every > 0)
                 gate |= GATE_CAREFUL_ACQUIRE;
         if (factory->verdict || options->order != LIDO_ORDER_LIFO || options->max_uses != LIDO_UNLIMITED)
                 gate |= GATE_CAREFUL_RELEASE;
@@ -91,8 +94,11 @@ int pool_set_options(struct lido_pool *pool, const struct lido_pool_options *opt
 {
         uint64_t careful;
         int is_new;
-        struct options_version *version = shelf_take(&options_shelf, &is_new);
+        struct options_version *version;
 
+        if (traces_grow(pool, options->backtrace_every) != LIDO_OK)
+                return LIDO_ENOMEM;
+        version = shelf_take(&options_shelf, &is_new);
         if (!version)
                 return LIDO_ENOMEM;
         version->options = *options;
@@ -128,13 +134,15 @@ static void set_name(struct lido_pool *pool, const char *name)
 
 /* Everything but what a late looker may be at: the gate, which says "closed" until the end, the lock, and the host. */
 static void set_up(struct lido_pool *pool, const struct lido_factory *factory,
-                   const struct lido_pool_options *options)
+                   const struct lido_pool_options *options, uint64_t seed)
 {
+        pool->seed = seed;
         pool->hint_index = add_relaxed(&next_hint, 1) % THREAD_HINTS;
         pool->factory = *factory;
         set_name(pool, options->name ? options->name : factory->kind);
         store_relaxed(&pool->max, options->max);
         store_relaxed(&pool->limit, options->max);
+        store_relaxed(&pool->suspended_ns, clock_suspended_ns());
         store_relaxed(&pool->has_quotas, 0);
         for (int i = 0; i < QUOTAS; i++) {
                 store_relaxed(&pool->quota[i].tag, NULL);
@@ -149,6 +157,7 @@ static void set_up(struct lido_pool *pool, const struct lido_factory *factory,
         store_relaxed(&pool->tried, 0);
         store_relaxed(&pool->look_now, 0);
         store_relaxed(&pool->rotate_over_ns, 0);
+        store_relaxed(&pool->rotate_asked_ns, 0);
         store_relaxed(&pool->release_order, 0);
         store_relaxed(&pool->is_failing, 0);
         store_relaxed(&pool->waitq.poke_sent, 0);
@@ -164,10 +173,21 @@ static void set_up(struct lido_pool *pool, const struct lido_factory *factory,
         store_seq_cst(&pool->stage, POOL_ENDED); /* to late lookers, until all else is in place */
         memset(&pool->kept, 0, sizeof pool->kept);
         list_init(&pool->kept.link);
-        pool->kept.random.state = random_seed();
+        pool->kept.random.state = pool->seed;
         pool->kept.next_pass_ns = CLOCK_NEVER;
         pool->kept.is_napping = 1;
         clear_counters(pool);
+}
+
+/* With a given seed each pool has one of its own, by the order in which they are opened. */
+static uint64_t seed_of(struct pool_host *host)
+{
+        struct random random = { host->seed };
+
+        if (host->seed == 0)
+                return random_seed();
+        random = random_after(random, add_relaxed(&host->seeded, 1));
+        return random_next(&random);
 }
 
 struct lido_pool *pool_new(const struct lido_factory *factory, const struct lido_pool_options *options,
@@ -175,6 +195,7 @@ struct lido_pool *pool_new(const struct lido_factory *factory, const struct lido
 {
         int is_new;
         struct lido_pool *pool = shelf_take(&shelf, &is_new);
+        uint64_t seed = seed_of(host);
 
         if (!pool)
                 return NULL;
@@ -189,9 +210,10 @@ struct lido_pool *pool_new(const struct lido_factory *factory, const struct lido
                 store_relaxed(&pool->gate, GATE_CLOSED);
         }
         mutex_lock(&pool->waitq.lock);
-        set_up(pool, factory, options);
+        set_up(pool, factory, options, seed);
         if (slots_grow(&pool->slots, pool, options->max + options->reserve) != LIDO_OK || pool_set_options(pool, options) != LIDO_OK) {
                 mutex_unlock(&pool->waitq.lock);
+                traces_fini(pool);
                 slots_fini(&pool->slots);
                 shelf_give(&shelf, pool);
                 return NULL;
@@ -251,6 +273,7 @@ static bool end_if_over(struct lido_pool *pool, bool is_keeper)
         mutex_unlock(&pool->waitq.lock);
         if (is_gone) {
                 budget_detach(pool);
+                traces_fini(pool);
                 slots_fini(&pool->slots);
                 drop_options(pool);
                 owner = load_relaxed(&pool->owner);
@@ -364,9 +387,11 @@ void pool_send(struct lido_pool *pool, struct lido_slot *slot)
 
 struct lido_slot *pool_claim(struct lido_pool *pool, uint64_t *ret_generation, bool *ret_had_rested)
 {
+        struct slots_doubt doubt = pool_doubt(pool);
+
         if (pool_options(pool)->order == LIDO_ORDER_FIFO)
-                return slots_claim_oldest(&pool->slots, ret_generation, ret_had_rested);
-        return slots_claim(&pool->slots, ret_generation, ret_had_rested);
+                return slots_claim_oldest(&pool->slots, &doubt, ret_generation, ret_had_rested);
+        return slots_claim(&pool->slots, &doubt, ret_generation, ret_had_rested);
 }
 
 void pool_note_order(struct lido_pool *pool, struct lido_slot *slot)
@@ -394,6 +419,26 @@ void pool_decide_marked(struct lido_pool *pool, struct lido_slot *slot, uint64_t
         uint64_t marks = slot_pass_on(slot, generation, SLOT_LEASED);
 
         pool_decide(pool, slot, generation + GENERATION_ONE, marks);
+}
+
+void pool_for_all(struct lido_pool *pool, uint64_t mark, void (*act)(struct lido_pool *, struct lido_slot *, uint64_t))
+{
+        slots_for_each (slot, &pool->slots)
+                for (;;) {
+                        uint64_t word = load_acquire(&slot->word), generation;
+                        enum slot_state state = word_state(word);
+
+                        if (state == SLOT_IDLE || state == SLOT_RESTED) {
+                                if (!slots_claim_this(slot, word, &generation))
+                                        continue;
+                                act(pool, slot, generation);
+                        } else if (state == SLOT_LEASED || state == SLOT_CHECKING || state == SLOT_RESETTING) {
+                                store_relaxed(&slot->retire_reason, LIDO_CLOSE_ROTATED);
+                                if (!slot_mark(slot, word_generation(word), state, mark))
+                                        continue;
+                        }
+                        break;
+                }
 }
 
 /* Whatever changes so that a try may look again. */
@@ -436,7 +481,7 @@ static void reap(struct lido_pool *pool)
         bool had_rested;
 
         while ((load_seq_cst(&pool->gate) & (GATE_CLOSED | GATE_ORPHANED)) &&
-               (slot = slots_claim(&pool->slots, &generation, &had_rested)) != NULL)
+               (slot = slots_claim(&pool->slots, NULL, &generation, &had_rested)) != NULL)
                 pool_decide_marked(pool, slot, generation);
 }
 
@@ -531,6 +576,22 @@ void pool_record(_Atomic uint64_t *sum_ns, _Atomic uint64_t *max_ns, _Atomic uin
                 ;
 }
 
+/* While somebody waits nothing lies idle but what is doubted, and of that so much is being checked as there are who wait. */
+static bool nothing_lies_idle(struct lido_pool *pool, const uint32_t count[SLOT_STATES], uint64_t waiting)
+{
+        struct slots_doubt doubt = pool_doubt(pool);
+
+        if (count[SLOT_IDLE] > 0)
+                return false;
+        slots_for_each (slot, &pool->slots) {
+                uint64_t word = load_seq_cst(&slot->word);
+
+                if (word_state(word) == SLOT_RESTED && (!slot_is_doubted(slot, word, &doubt) || count[SLOT_CHECKING] < waiting))
+                        return false;
+        }
+        return true;
+}
+
 void slots_check(struct lido_pool *pool, bool is_quiet)
 {
         uint32_t count[SLOT_STATES], used;
@@ -544,7 +605,7 @@ void slots_check(struct lido_pool *pool, bool is_quiet)
         lido_assert(load_seq_cst(&pool->live) == used);
         lido_assert(load_seq_cst(&pool->opening) == count[SLOT_OPENING]);
         lido_assert((gate & (GATE_COUNT | GATE_PAUSED)) != (gate & GATE_COUNT) || (gate & GATE_COUNT) == 0 ||
-                    count[SLOT_IDLE] + count[SLOT_RESTED] == 0 || load_relaxed(&pool->has_quotas));
+                    nothing_lies_idle(pool, count, gate & GATE_COUNT) || load_relaxed(&pool->has_quotas));
         lido_assert(!(gate & GATE_EXHAUSTED) || count[SLOT_IDLE] + count[SLOT_RESTED] == 0);
         mutex_lock(&pool->waitq.lock);
         used = 0;

@@ -1,5 +1,7 @@
 #include "pool/waitq.h"
 
+#include "pool/doubt.h"
+
 /* Those to be woken once the lock is given up. A thread's waiter may be gone by then: only the address of its word is
  * kept. A request's is not: notify has not been called. */
 #define WAKES 16
@@ -237,7 +239,7 @@ void waitq_serve(struct lido_pool *pool)
         struct wakes wakes = { .count = 0 };
         struct lido_slot *marked = NULL;
         uint64_t generation;
-        bool is_more, had_rested, fell_idle = false, again = false;
+        bool is_more, had_rested, fell_idle = false, again = false, is_short = false;
 
         do {
                 is_more = false;
@@ -245,8 +247,10 @@ void waitq_serve(struct lido_pool *pool)
                 while (!is_more && may_serve(pool)) {
                         struct lido_slot *slot = pool_claim(pool, &generation, &had_rested);
 
-                        if (!slot)
+                        if (!slot) {
+                                is_short = had_rested;
                                 break;
+                        }
                         if (!waitq_give(pool, slot, generation, had_rested ? FROM_REST : FROM_IDLE, &wakes, &again)) {
                                 if (!fall_idle(pool, slot, generation))
                                         marked = slot;
@@ -262,6 +266,8 @@ void waitq_serve(struct lido_pool *pool)
                 pool_decide_marked(pool, marked, generation);
         else if (fell_idle)
                 notice_idle(pool);
+        if (is_short)
+                doubt_check(pool, 0);
 }
 
 void pool_offer(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation)

@@ -280,6 +280,9 @@ static inline bool is_foreign(const struct lido_workers *ws)
 /* May this job enter at all? Returns: LIDO_OK, LIDO_EBUSY, LIDO_ECLOSED, LIDO_ECANCELED. */
 int submit_admit_locked(struct lido_workers *ws, struct job *job) REQUIRES(ws->lock);
 
+/* The same, whether the executor is closed or not. */
+int job_admit_locked(struct lido_workers *ws, struct job *job) REQUIRES(ws->lock);
+
 /* Is it a job at all? Returns: LIDO_OK, LIDO_EINVAL, LIDO_EFORKED. */
 static inline int submit_check(struct lido_workers *ws, struct lido_job *job)
 {

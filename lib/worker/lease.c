@@ -131,7 +131,7 @@ static int loan_check_locked(const struct lido_worker *w, uint64_t generation)
 
 static int run_locked(struct lido_workers *ws, struct lido_worker *w, struct job *job, bool *ret_call) REQUIRES(ws->lock)
 {
-        int rc = submit_admit_locked(ws, job);
+        int rc = job_admit_locked(ws, job); /* also when closed: whoever has a thread may finish */
 
         if (rc != LIDO_OK)
                 return rc;

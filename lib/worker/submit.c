@@ -5,10 +5,15 @@
 
 int submit_admit_locked(struct lido_workers *ws, struct job *job)
 {
+        if (ws->is_closed)
+                return job_is_callers(job) ? LIDO_ECLOSED : LIDO_EBUSY;
+        return job_admit_locked(ws, job);
+}
+
+int job_admit_locked(struct lido_workers *ws, struct job *job)
+{
         if (!job_is_callers(job))
                 return LIDO_EBUSY;
-        if (ws->is_closed)
-                return LIDO_ECLOSED;
         if (job->group) {
                 struct group *group = group_of(job->group);
 

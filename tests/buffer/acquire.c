@@ -288,6 +288,102 @@ START_TEST(more_pools_than_thread_local_places_work_side_by_side)
 }
 END_TEST
 
+START_TEST(a_full_cache_gives_its_coldest_half_to_the_depot)
+{
+        enum { N = 96, RACK = 64 }; /* 32 KiB of buffers of 512 bytes */
+        struct lido_buffer_pool *pool = fixed_pool(512, 0);
+        struct buffer_class *class = &pool->classes[0];
+        void *lent[N];
+
+        for (int i = 0; i < N; i++)
+                lent[i] = must_acquire(pool, 512);
+        lido_buffer_pool_trim(pool, NULL);
+        for (int i = 0; i < N; i++)
+                must_release(lent[i]);
+        ck_assert_uint_eq(class->count, RACK / 2); /* one trip */
+        for (uint32_t i = 0; i < class->count; i++)
+                ck_assert_ptr_eq(class->entries[i].buffer, lent[i]);
+        for (int i = N; i-- > RACK / 2;)
+                ck_assert_ptr_eq(must_acquire(pool, 512), lent[i]); /* the rest stays, the warmest first */
+        buffers_check(pool);
+        lido_buffer_pool_free(pool);
+        for (int i = RACK / 2; i < N; i++)
+                must_release(lent[i]);
+}
+END_TEST
+
+START_TEST(an_empty_cache_is_refilled_by_half_at_one_trip)
+{
+        struct lido_buffer_pool *pool = fixed_pool(512, 0);
+        void *lent[32];
+        uint64_t trips;
+
+        must_release(must_acquire(pool, 512)); /* a span, and a cache */
+        for (int i = 0; i < 32; i++)
+                lent[i] = must_acquire(pool, 512);
+        trips = stats_of(pool).contended;
+        ck_assert_uint_le(trips, 2);
+        for (int i = 0; i < 32; i++)
+                must_release(lent[i]);
+        ck_assert_uint_eq(stats_of(pool).contended, trips);
+        lido_buffer_pool_free(pool);
+}
+END_TEST
+
+START_TEST(a_cache_grows_with_its_trips_and_not_beyond_its_bound)
+{
+        enum { N = 400, BASE = 8 }; /* 32 KiB of buffers of 4 KiB */
+        static void *lent[N];
+        struct lido_buffer_options options = plain_options();
+        struct lido_buffer_pool *pool;
+        struct rack *rack;
+
+        options.buffer_bytes = 4096;
+        options.cache_bytes = (size_t)64 << 10;
+        pool = pool_with(&options);
+        for (int round = 0; round < 20; round++) {
+                for (int i = 0; i < N; i++)
+                        lent[i] = must_acquire(pool, 1);
+                for (int i = 0; i < N; i++)
+                        must_release(lent[i]);
+        }
+        rack = &cache_slots[pool->slot]->racks[0];
+        ck_assert_uint_gt(rack_limit(rack), BASE);
+        ck_assert_uint_le(rack_limit(rack), BASE + (64 << 10) / 4096);
+        ck_assert_uint_le(rack_count(rack), rack_limit(rack));
+        buffers_check(pool);
+        lido_buffer_pool_free(pool);
+}
+END_TEST
+
+static uintptr_t line_of(void *buffer)
+{
+        return (uintptr_t)span_state(span_of(buffer), buffer) / 64;
+}
+
+START_TEST(what_two_caches_use_shares_no_line)
+{
+        struct lido_buffer_options options = plain_options();
+        struct lido_buffer_pool *pool = pool_with(&options);
+        struct lido_buffer_cache *cache[2];
+        void *buffer[2];
+
+        for (int i = 0; i < 2; i++)
+                ck_assert_int_eq(lido_buffer_cache_open(&cache[i], pool), LIDO_OK);
+        for (uint32_t c = 0; c < pool->class_count; c++) {
+                for (int i = 0; i < 2; i++)
+                        ck_assert_int_eq(lido_buffer_cache_acquire(cache[i], pool->sizes[c], &buffer[i]), LIDO_OK);
+                ck_assert_uint_ne(line_of(buffer[0]), line_of(buffer[1]));
+                for (int i = 0; i < 2; i++)
+                        ck_assert_int_eq(lido_buffer_cache_release(cache[i], buffer[i]), LIDO_OK);
+        }
+        for (int i = 0; i < 2; i++)
+                lido_buffer_cache_close(cache[i]);
+        buffers_check(pool);
+        lido_buffer_pool_free(pool);
+}
+END_TEST
+
 START_TEST(steady_use_takes_nothing_more_from_the_source)
 {
         struct lido_buffer_options options = plain_options();
@@ -364,6 +460,10 @@ int main(void)
                                   a_cache_handle_serves_without_the_thread_cache,
                                   a_buffer_may_be_released_on_another_thread_and_its_cache_comes_back_at_exit,
                                   more_pools_than_thread_local_places_work_side_by_side,
+                                  a_full_cache_gives_its_coldest_half_to_the_depot,
+                                  an_empty_cache_is_refilled_by_half_at_one_trip,
+                                  a_cache_grows_with_its_trips_and_not_beyond_its_bound,
+                                  what_two_caches_use_shares_no_line,
                                   steady_use_takes_nothing_more_from_the_source,
                                   lent_buffers_outlive_their_pool, a_drain_ends_with_the_last_release, NULL});
 }

@@ -6,8 +6,11 @@
 #include <uv.h>
 
 #include "base/clock.h"
+#include "base/random.h"
 #include "base/thread.h"
 #include "buffer/support.h"
+#include "support/crew.h"
+#include "support/patience.h"
 
 /* Pages of [memory, memory + bytes) that are in memory, by mincore; unmapped ones count as not. */
 static size_t resident(void *memory, size_t bytes)
@@ -262,6 +265,45 @@ START_TEST(hints_for_huge_pages_and_a_node_are_harmless)
 }
 END_TEST
 
+/* A tick opens a cache again that is in use, and a trim meanwhile says that it has emptied it: were it open and taken
+ * for empty nobody would look into it any more. */
+static void tick_or_trim(void *context, unsigned number)
+{
+        struct idler *i = context;
+
+        while (atomic_load(&i->phase) == 0)
+                if (number % 2)
+                        lido_buffer_pool_trim(i->pool, NULL);
+                else
+                        lido_buffer_pool_upkeep(i->pool);
+}
+
+START_TEST(trims_and_ticks_at_once_leave_no_cache_behind)
+{
+        for (int round = 0; round < 60; round++) {
+                struct lido_buffer_options options = plain_options();
+                struct idler i = {.pool = pool_with(&options)};
+                struct crew crew;
+
+                crew_start(&crew, 2, tick_or_trim, &i);
+                for (int k = 0; k < 4000; k++) {
+                        void *small = must_acquire(i.pool, 100), *large = must_acquire(i.pool, 9000);
+
+                        must_release(small);
+                        must_release(large);
+                }
+                atomic_store(&i.phase, 1);
+                crew_join(&crew);
+                must_release(must_acquire(i.pool, 100));
+                must_release(must_acquire(i.pool, 9000));
+                lido_buffer_pool_trim(i.pool, NULL);
+                ck_assert_uint_eq(stats_of(i.pool).mapped_bytes, 0);
+                buffers_check(i.pool);
+                lido_buffer_pool_free(i.pool);
+        }
+}
+END_TEST
+
 /* ---- on a loop ---- */
 
 struct looped {
@@ -322,6 +364,146 @@ START_TEST(a_pool_freed_while_its_timer_is_armed_leaves_the_loop)
 }
 END_TEST
 
+/* ---- on a service ---- */
+
+static struct lido_buffer_pool *pool_on(struct lido_service *service, int64_t decay_ms)
+{
+        struct lido_buffer_options options = plain_options();
+
+        options.service = service;
+        options.decay_ms = decay_ms;
+        return pool_with(&options);
+}
+
+START_TEST(a_service_decays_its_pools_and_each_falls_silent)
+{
+        struct lido_service *service;
+        struct lido_buffer_pool *pool[3];
+
+        ck_assert_int_eq(lido_service_start(&service, NULL), LIDO_OK);
+        for (int i = 0; i < 3; i++)
+                pool[i] = pool_on(service, 20);
+        for (int round = 0; round < 2; round++)
+                for (int i = 0; i < 3; i++) {
+                        must_release(must_acquire(pool[i], 500000));
+                        must_release(must_acquire(pool[i], 500));
+                        ck_eventually(stats_of(pool[i]).mapped_bytes == 0);
+                        ck_eventually(load_relaxed(&pool[i]->armed) == 0);
+                }
+        for (int i = 0; i < 3; i++)
+                lido_buffer_pool_free(pool[i]);
+        ck_assert_int_eq(lido_service_stop(service, 0), LIDO_OK);
+}
+END_TEST
+
+START_TEST(a_service_may_be_stopped_as_soon_as_its_pools_are_freed)
+{
+        for (int round = 0; round < 50; round++) {
+                struct lido_service *service;
+                struct lido_buffer_pool *pool;
+
+                ck_assert_int_eq(lido_service_start(&service, NULL), LIDO_OK);
+                pool = pool_on(service, round % 2 ? 1 : 3600 * 1000);
+                must_release(must_acquire(pool, 500));
+                lido_buffer_pool_free(pool);
+                ck_assert_int_eq(lido_service_stop(service, 0), LIDO_OK);
+        }
+}
+END_TEST
+
+static void note_detached(int status, void *context)
+{
+        ck_assert_int_eq(status, LIDO_OK);
+        *(bool *)context = true;
+}
+
+START_TEST(an_attached_service_decays_while_the_embedder_runs_its_loop)
+{
+        struct lido_service *service;
+        struct lido_buffer_pool *pool;
+        bool is_detached = false;
+        uv_loop_t uv;
+
+        ck_assert_int_eq(uv_loop_init(&uv), 0);
+        ck_assert_int_eq(lido_service_attach(&service, &uv, NULL), LIDO_OK);
+        pool = pool_on(service, 20);
+        ck_assert_int_eq(uv_run(&uv, UV_RUN_DEFAULT), 0); /* a pool that keeps nothing does not keep it going */
+        must_release(must_acquire(pool, 500000));
+        uv_run(&uv, UV_RUN_DEFAULT);
+        ck_assert_uint_eq(stats_of(pool).mapped_bytes, 0);
+        lido_buffer_pool_free(pool);
+        ck_assert_int_eq(lido_service_detach(service, 0, note_detached, &is_detached), LIDO_OK);
+        uv_run(&uv, UV_RUN_DEFAULT);
+        ck_assert(is_detached);
+        ck_assert_int_eq(uv_loop_close(&uv), 0);
+}
+END_TEST
+
+/* ---- what is in memory ---- */
+
+static size_t resident_of_list(const struct list *all)
+{
+        size_t pages = 0;
+
+        list_for_each(it, all)
+        {
+                struct span *span = list_entry(it, struct span, member);
+
+                pages += resident(span->region, span->region_bytes);
+        }
+        return pages * 4096;
+}
+
+static size_t resident_of(struct lido_buffer_pool *pool)
+{
+        size_t bytes = resident_of_list(&pool->huge_all);
+
+        for (uint32_t c = 0; c < pool->class_count; c++)
+                bytes += resident_of_list(&pool->classes[c].all);
+        return bytes;
+}
+
+/* decay_ms is four ticks; lib/buffer/README.md states one more. Sizes are spread evenly over 16 B to 1 MiB by their
+ * logarithm, and what stays lent is spread over all of them, as after a rush hour. */
+START_TEST(resident_memory_follows_live_bytes_down_within_five_ticks)
+{
+        enum { N = 4000 };
+        static void *lent[N];
+        static size_t sizes[N];
+        struct lido_buffer_options options = plain_options();
+        struct lido_buffer_pool *pool = pool_with(&options);
+        struct random r = {11};
+        size_t live = 0;
+
+        for (int i = 0; i < N; i++) {
+                unsigned doubling = (unsigned)random_below(&r, 16);
+
+                sizes[i] = ((size_t)16 << doubling) + random_below(&r, (size_t)16 << doubling);
+                lent[i] = must_acquire(pool, sizes[i]);
+                memset(lent[i], 1, sizes[i]);
+                live += sizes[i];
+        }
+        ck_assert_uint_le(resident_of(pool), live + live / 5);
+        for (int i = 0; i < N; i++)
+                if (i % 10 != 0) {
+                        must_release(lent[i]);
+                        live -= sizes[i];
+                }
+        for (int tick = 0; tick < 5; tick++)
+                lido_buffer_pool_upkeep(pool);
+        ck_assert_msg(resident_of(pool) <= live + live / 2, "%zu KiB in memory for %zu KiB lent",
+                      resident_of(pool) >> 10, live >> 10);
+        for (int i = 0; i < N; i += 10) {
+                ck_assert_int_eq(((char *)lent[i])[sizes[i] - 1], 1);
+                must_release(lent[i]);
+        }
+        for (int tick = 0; tick < 5; tick++)
+                lido_buffer_pool_upkeep(pool);
+        ck_assert_uint_eq(resident_of(pool), 0);
+        lido_buffer_pool_free(pool);
+}
+END_TEST
+
 int main(void)
 {
         return suite_run("buffer/decay",
@@ -331,9 +513,14 @@ int main(void)
                                            an_unused_pool_has_nothing_left_after_a_few_ticks,
                                            after_a_burst_seven_eighths_go_at_the_first_chance,
                                            an_idle_threads_cache_decays_and_works_again_afterwards,
+                                           trims_and_ticks_at_once_leave_no_cache_behind,
                                            the_callers_memory_is_used_alone_and_given_back_whole,
                                            malloc_serves_as_a_source,
                                            hints_for_huge_pages_and_a_node_are_harmless,
                                            a_loop_decays_the_pool_and_then_falls_silent,
-                                           a_pool_freed_while_its_timer_is_armed_leaves_the_loop, NULL});
+                                           a_pool_freed_while_its_timer_is_armed_leaves_the_loop,
+                                           a_service_decays_its_pools_and_each_falls_silent,
+                                           a_service_may_be_stopped_as_soon_as_its_pools_are_freed,
+                                           an_attached_service_decays_while_the_embedder_runs_its_loop,
+                                           resident_memory_follows_live_bytes_down_within_five_ticks, NULL});
 }

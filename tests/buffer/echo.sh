@@ -25,14 +25,12 @@ end_server()
 }
 at_exit end_server
 
-port=
-until [ -n "$port" ]; do
-    kill -0 "$pid"
-    port=$(sed -n 's/^listening on //p' "$out")
-done
+hear "$pid" "$out" '^listening on ' || die "the server does not listen: $(cat "$out")"
+port=$(sed -n 's/^listening on //p' "$out")
 
 check 'every byte comes back, to 8 clients at once' "$load" "$port" 8 1500
 kill -USR1 "$pid"
+check 'half-time is marked before the second half begins' hear "$pid" "$out" '^half-time at request '
 check 'and again, once it is warm' "$load" "$port" 8 3000
 kill -TERM "$pid"
 check 'the server ends clean' wait "$pid"

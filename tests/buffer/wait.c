@@ -138,6 +138,7 @@ START_TEST(released_buffers_go_to_waiters_in_their_order)
         for (int i = 3; i < 6; i++)
                 must_release(takers[i].buffer);
         ck_assert_uint_eq(stats_of(pool).waited, 6);
+        ck_assert_uint_eq(stats_of(pool).acquired, 9); /* what was handed over is lent, too */
         buffers_check(pool);
         lido_buffer_pool_free(pool);
 }

@@ -95,19 +95,61 @@ START_TEST(a_storm_finds_nothing)
 }
 END_TEST
 
-/* All of them are run by `make sim-exhaustive`. */
-START_TEST(small_programs_are_sound_in_their_first_schedules_with_one_preemption)
+/* With two preemptions: `make sim-exhaustive`. */
+START_TEST(small_programs_are_sound_in_every_schedule_with_one_preemption)
 {
         for (unsigned i = 0; i < exhaustive_count(); i++) {
                 struct sim_result failure;
                 struct exhaustive e;
                 uint64_t runs;
+                bool is_cut;
 
                 exhaustive_get(i, &e);
-                runs = exhaustive_run(&e.program, 1, 0, scaled(3000), &failure);
+                runs = exhaustive_run(&e.program, 1, 0, scaled(1000000), &failure, &is_cut);
                 ck_assert_msg(!failure.failed, "%s, run %llu: %s", e.name, (unsigned long long)runs,
                               failure.message);
+                ck_assert(!is_cut || runs == scaled(1000000));
                 ck_assert_uint_gt(runs, 100);
+        }
+}
+END_TEST
+
+static bool search_notices(void)
+{
+        for (unsigned i = 0; i < exhaustive_count(); i++) {
+                struct sim_result failure;
+                struct exhaustive e;
+                bool is_cut;
+
+                exhaustive_get(i, &e);
+                exhaustive_run(&e.program, 2, 0, 100000, &failure, &is_cut);
+                if (failure.failed)
+                        return true;
+        }
+        return false;
+}
+
+/* That states are merged must hide nothing. */
+START_TEST(the_search_notices_what_is_broken)
+{
+        static const struct {
+                const char *function;
+                int kind;
+                enum sim_mutation mutation;
+        } broken[] = {
+                { "waitq_poke", SIM_OP_WAKE, SIM_DROPPED },
+                { "wake_all", SIM_OP_WAKE, SIM_DROPPED },
+                { "waiter_settle", SIM_OP_CAS, SIM_BLIND },
+                { "slot_claim", SIM_OP_CAS, SIM_BLIND },
+        };
+
+        for (size_t i = 0; i < sizeof broken / sizeof broken[0]; i++) {
+                bool is_noticed;
+
+                ck_assert_uint_gt(mutate_named(broken[i].function, broken[i].kind, NULL, broken[i].mutation), 0);
+                is_noticed = search_notices();
+                mutate_nothing();
+                ck_assert_msg(is_noticed, "%s", broken[i].function);
         }
 }
 END_TEST
@@ -289,7 +331,8 @@ int main(void)
                                  a_seed_gives_the_same_run_whatever_ran_before,
                                  a_seed_is_told_in_the_same_words_byte_for_byte,
                                  a_storm_finds_nothing,
-                                 small_programs_are_sound_in_their_first_schedules_with_one_preemption,
+                                 small_programs_are_sound_in_every_schedule_with_one_preemption,
+                                 the_search_notices_what_is_broken,
                                  a_day_passes_in_a_moment_and_is_the_same_each_time,
                                  a_lost_poke_is_noticed,
                                  a_lost_wake_is_noticed,

@@ -39,21 +39,23 @@ static void note(struct sim_site *site, const volatile void *address, const char
 /* ---- locks -----------------------------------------------------------------------------------------------
  */
 
+#define BORN_IN_A_RUN UINT64_MAX /* and gone with its memory */
+
 void mutex_init(struct mutex *mutex)
 {
         mutex->sim_owner = NULL;
-        mutex->sim_run = arena.run;
-}
-
-void mutex_fini(struct mutex *mutex)
-{
-        if (mutex->sim_owner && mutex->sim_run == arena.run)
-                sim_fail("a lock ends while it is held");
+        mutex->sim_run = BORN_IN_A_RUN;
 }
 
 bool sim_mutex_is_of_this_run(const struct mutex *mutex)
 {
-        return mutex->sim_run == arena.run;
+        return mutex->sim_run == BORN_IN_A_RUN || mutex->sim_run == arena.run;
+}
+
+void mutex_fini(struct mutex *mutex)
+{
+        if (mutex->sim_owner && sim_mutex_is_of_this_run(mutex))
+                sim_fail("a lock ends while it is held");
 }
 
 /* Locks never nest, but for the ones of shelves of memory, under which nothing else is ever locked. */
@@ -70,7 +72,7 @@ void sim_mutex_lock(struct sim_site *site, struct mutex *mutex)
 
         sim_point(site, mutex);
         c = sim.current;
-        if (mutex->sim_run != arena.run) { /* one that lives longer than a run */
+        if (!sim_mutex_is_of_this_run(mutex)) { /* one that lives longer than a run */
                 mutex->sim_run = arena.run;
                 mutex->sim_owner = NULL;
         }
@@ -89,14 +91,14 @@ void sim_mutex_unlock(struct sim_site *site, struct mutex *mutex)
         struct coroutine *c = sim.current;
 
         note(site, mutex, "unlock", 0);
-        if (mutex->sim_owner != c || mutex->sim_run != arena.run)
+        if (mutex->sim_owner != c || !sim_mutex_is_of_this_run(mutex))
                 sim_fail("%s:%d unlocks what it has not locked", site->file, site->line);
         memory_unlocked(mutex);
         mutex->sim_owner = NULL;
         c->locks--;
-        for (int i = 0; i < sched.count; i++)
-                if (sched.coroutine[i].state == COROUTINE_LOCKING && sched.coroutine[i].blocked_on == mutex)
-                        sched_ready(i);
+        for (uint32_t left = sched.waiting[COROUTINE_LOCKING]; left; left &= left - 1)
+                if (sched.coroutine[__builtin_ctz(left)].blocked_on == mutex)
+                        sched_ready(__builtin_ctz(left));
 }
 
 /* ---- sleep -----------------------------------------------------------------------------------------------
@@ -138,12 +140,15 @@ void sim_park_wake(struct sim_site *site, _Atomic uint32_t *word, int count)
                 sim_fail("%s:%d wakes while it holds a lock", site->file, site->line);
         if (site->mutation == SIM_DROPPED)
                 return;
-        for (int i = 0; i < sched.count && count > 0; i++)
-                if (sched.coroutine[i].state == COROUTINE_PARKED && sched.coroutine[i].blocked_on == word) {
+        for (uint32_t left = sched.waiting[COROUTINE_PARKED]; left && count > 0; left &= left - 1) {
+                int i = __builtin_ctz(left);
+
+                if (sched.coroutine[i].blocked_on == word) {
                         memory_woken(sched.current, i);
                         sched_ready(i);
                         count--;
                 }
+        }
 }
 
 /* ---- time and threads ------------------------------------------------------------------------------------
@@ -283,6 +288,16 @@ size_t sim_lent(void)
         return arena.lent;
 }
 
+struct sim_block face_memory(void)
+{
+        return (struct sim_block){arena.base, (arena.used + 7) & ~(size_t)7};
+}
+
+struct sim_block face_books(void)
+{
+        return (struct sim_block){&arena, sizeof arena};
+}
+
 const char *sim_place(const volatile void *address, uint64_t *ret_offset)
 {
         uintptr_t at = (uintptr_t)address;
@@ -310,6 +325,7 @@ void face_start(void)
         arena.used = 0;
         arena.lent = 0;
         arena.run++;
+        pools_start();
 }
 
 void assert_failed(const char *condition, const char *file, int line)

@@ -48,10 +48,11 @@ void factory_returned(struct object *object, int holder)
 
 static struct object *new_object(struct factory *factory)
 {
-        for (int i = 0; i < FACTORY_OBJECTS; i++) {
+        for (unsigned i = 0; i < FACTORY_OBJECTS; i++) {
                 struct object *object = &factory->object[i];
 
-                if (object->state == OBJECT_NONE || object->state == OBJECT_CLOSED) {
+                if (i == factory->objects || object->state == OBJECT_CLOSED) {
+                        factory->objects += i == factory->objects;
                         memset(object, 0, sizeof *object);
                         object->number = (int)++factory->opened;
                         object->holder = NOBODY;
@@ -103,6 +104,13 @@ static void give_answer(struct factory *factory, const struct answer *answer)
 
 static void answer_in(struct factory *factory, uint32_t us, struct answer answer)
 {
+        if (factory->program->has_blocking && !factory->at_once) { /* on a helper, which may sleep */
+                if (sim_self() == factory->keeper)
+                        sim_fail("a hook that may block is called on the loop");
+                sim_sleep(sim_now() + us * NS_PER_US);
+                give_answer(factory, &answer);
+                return;
+        }
         if (us == 0 || factory->at_once) {
                 give_answer(factory, &answer);
                 return;

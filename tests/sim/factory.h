@@ -38,12 +38,13 @@ struct factory {
         uint32_t alive, peak;
         uint32_t opens, peeks, checks; /* so far, to find the place in the script */
         uint64_t opened, closed, failed;
+        uint32_t answers;
+        int server, keeper; /* coroutines */
         int ended;
         bool at_once; /* no delays: the pool is being set up */
+        unsigned objects; /* places of the next in use; beyond them they hold anything */
         struct object object[FACTORY_OBJECTS];
         struct answer answer[FACTORY_OBJECTS];
-        uint32_t answers;
-        int server; /* coroutine */
 };
 
 void factory_init(struct factory *factory, const struct program *program);

@@ -34,3 +34,8 @@ bool sim_region_place(uintptr_t address, uint64_t *ret_offset)
         *ret_offset = address - region_base;
         return reserved && *ret_offset < reserved;
 }
+
+struct sim_block region_memory(void)
+{
+        return (struct sim_block){(const void *)region_base, SIM_PEEK(&region_in_use)};
+}

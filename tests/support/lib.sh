@@ -243,6 +243,34 @@ ends_within()
     done
 }
 
+# ---- waiting for what a program says --------------------------------------------------------------------------
+
+# Seconds until a condition is given up: far longer than anything takes on a loaded machine.
+patience=60
+
+# eventually COMMAND...: looks again and again until the command succeeds; fails when patience ends.
+eventually()
+{
+    local until=$((SECONDS + patience))
+
+    until "$@"; do
+        [ "$SECONDS" -lt "$until" ] || return 1
+        sleep 0.02
+    done
+}
+
+# hear PID FILE PATTERN: waits until the program, which writes to FILE, has said a line like PATTERN; fails when it ends
+# without.
+hear()
+{
+    eventually has_said_or_ended "$@" && grep -qE "$3" "$2"
+}
+
+has_said_or_ended()
+{
+    grep -qE "$3" "$2" || ! kill -0 "$1" 2>/dev/null
+}
+
 # ---- building -------------------------------------------------------------------------------------------------
 
 # may_build_in BUILD: whether this user may write all that a build of the tree in BUILD writes.

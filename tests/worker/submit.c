@@ -532,6 +532,28 @@ START_TEST(done_is_called_on_the_submitters_loop_which_runs_until_then)
 }
 END_TEST
 
+START_TEST(ends_that_come_together_are_told_in_one_turn_of_the_loop)
+{
+        static struct on_loop many[100];
+        struct lido_workers *two = workers_of(2, 2);
+        uv_loop_t uv;
+        struct lido_loop *loop = loop_for(&uv);
+
+        for (int i = 0; i < 100; i++) {
+                many[i].held = held_by(NULL);
+                many[i].loop = many[i].held.job.loop = loop;
+                many[i].held.job.done = done_on_loop;
+                must_submit(two, &many[i].held);
+        }
+        must_drain(two); /* all have run, and told the loop, which has not turned yet */
+        uv_run(&uv, UV_RUN_ONCE);
+        for (int i = 0; i < 100; i++)
+                ck_assert_int_eq(many[i].held.dones, 1);
+        loop_end(&uv, loop);
+        must_shut_down(two);
+}
+END_TEST
+
 START_TEST(a_cancelled_job_with_a_loop_is_told_there)
 {
         struct on_loop job = { .held = held_by(NULL) };
@@ -594,6 +616,7 @@ int main(void)
                                       a_worker_does_not_wait_for_room_in_its_own_queue,
                                       a_standing_queue_sheds_and_tells,
                                       done_is_called_on_the_submitters_loop_which_runs_until_then,
+                                      ends_that_come_together_are_told_in_one_turn_of_the_loop,
                                       a_cancelled_job_with_a_loop_is_told_there,
                                       a_refused_job_does_not_keep_the_loop_open,
                                       NULL,

@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <unistd.h>
+#include <uv.h>
 
 START_TEST(threads_grow_only_while_all_are_busy_and_then_jobs_queue)
 {
@@ -506,6 +507,42 @@ START_TEST(a_job_that_ends_its_thread_costs_the_thread_and_nothing_else)
 }
 END_TEST
 
+struct uv_held {
+        uv_work_t work;
+        struct gate *gate;
+};
+
+static void uv_held_run(uv_work_t *work)
+{
+        gate_pass(((struct uv_held *)(void *)work)->gate);
+}
+
+START_TEST(jobs_run_while_libuvs_own_threads_are_all_busy)
+{
+        enum { MORE_THAN_LIBUV_HAS = 32 };
+        static struct uv_held busy[MORE_THAN_LIBUV_HAS];
+        struct held job = held_by(NULL);
+        struct gate gate = GATE_INIT;
+        struct lido_workers *ws = workers_of(1, 1);
+        uv_loop_t uv;
+
+        ck_assert_int_eq(uv_loop_init(&uv), 0);
+        for (int i = 0; i < MORE_THAN_LIBUV_HAS; i++) {
+                busy[i].gate = &gate;
+                ck_assert_int_eq(uv_queue_work(&uv, &busy[i].work, uv_held_run, NULL), 0);
+        }
+        gate_await(&gate, 1);
+        must_submit(ws, &job);
+        must_drain(ws);
+        ck_assert_int_eq(job.runs, 1);
+        ck_assert_int_eq(gate.passed, 0);
+        gate_open(&gate);
+        uv_run(&uv, UV_RUN_DEFAULT);
+        ck_assert_int_eq(uv_loop_close(&uv), 0);
+        must_shut_down(ws);
+}
+END_TEST
+
 int main(void)
 {
         return suite_run("worker/threads", (const TTest *[]){
@@ -526,6 +563,7 @@ int main(void)
                                                    a_lingering_worker_takes_what_comes_without_being_woken,
                                                    a_lowered_max_ends_threads_and_a_raised_one_starts_them,
                                                    a_job_that_ends_its_thread_costs_the_thread_and_nothing_else,
+                                                   jobs_run_while_libuvs_own_threads_are_all_busy,
                                                    NULL,
                                            });
 }
