@@ -8,9 +8,9 @@
 #include "lido/service.h"
 #include "pg/failure.h"
 #include "pg/mux_sql.h"
+#include "pg/params.h"
 #include "pg/pool.h"
 
-#define PARAMS_MOST 65535 /* of the protocol */
 #define CONNECTIONS 2     /* saturate two cores (tests/bench/pg) */
 #define STATEMENTS 64
 #define BYTES (256u * 1024)
@@ -193,7 +193,7 @@ static int take_options(struct lido_pg_exec_options *ours, const struct lido_pg_
 
         if (rc != LIDO_OK)
                 return rc;
-        if (!mux || !sql || count > PARAMS_MOST || (count > 0 && !params) || ours->timeout_ms < LIDO_NEVER ||
+        if (!mux || !sql || !params_are_valid(params, count) || ours->timeout_ms < LIDO_NEVER ||
             ours->result_format < 0 || ours->result_format > 1 || ours->prepare < LIDO_PG_PREPARE_DEFAULT ||
             ours->prepare > LIDO_PG_PREPARE_AT_ONCE || (ours->flags & ~LIDO_PG_ALONE))
                 return LIDO_EINVAL;

@@ -41,6 +41,10 @@
  * of pipes: so no call is forgotten. (5) Nothing is kept from the pool for good: an empty pipe goes back after
  * LINGER, a busy one after HOLD, so that the pool's own checks, limits and its other borrowers come to their right.
  *
+ * Waking the loop costs its waker a system call, so nobody does while it is awake: before it sleeps it says so and looks at the
+ * inbox once more. Both sides exchange is_asleep, so whoever comes second sees what the first has done: either the loop sees the
+ * call, or the caller sees the loop asleep.
+ *
  * Interleavings that were nearly missed. A call put into the inbox when the shard has just looked at it for the last time would
  * wait for ever: `submitters` counts those inside, and the shard's end waits for them after it has shut the door (as
  * lib/keeper/loop.c does with its posters). A lease may be granted when the queue is empty again: it becomes a pipe and lingers. A callback
@@ -195,7 +199,8 @@ struct shard {
         struct lido_loop *loop;      /* constant */
         struct mux_limits limits;    /* constant */
         struct inbox inbox;          /* atomic: any thread sends calls, the loop takes them */
-        struct lido_post doorbell;   /* whoever finds the inbox empty posts it */
+        _Atomic uint32_t is_asleep;  /* atomic: the loop looks at the inbox only when the doorbell rings */
+        struct lido_post doorbell;   /* posted by whoever finds the inbox empty and the loop asleep */
         _Atomic uint32_t is_rung;    /* atomic: it is on its way */
         _Atomic uint32_t submitters; /* atomic: threads inside shard_submit */
         _Atomic uint32_t load;       /* atomic: calls of threads that wait for their outcome; a hint */

@@ -4,9 +4,9 @@
 #include "base/mem.h"
 #include "pg/failure.h"
 #include "pg/mux.h"
+#include "pg/params.h"
 #include "pg/session.h"
 
-#define PARAMS_ON_STACK 16
 #define PREPARE_AT_USE 3 /* as lido_pg_query */
 
 /* What a session that is shared must not carry. Sequences are the exception: every INSERT may draw from one. */
@@ -32,44 +32,15 @@ bool pipe_begin(struct pipe *pipe, lido_lease lease)
 
 /* ---- sending --------------------------------------------------------------------------------------------- */
 
-static const char *value_of(const struct lido_pg_param *param)
-{
-        return param->value || param->length <= 0 ? param->value : (const char *)&param->own;
-}
-
-/* libpq wants four arrays. Returns: what libpq's function does; -1 when there is no memory. */
 static int send_query(PGconn *conn, const struct call *call)
 {
-        struct arrays {
-                const char *value;
-                Oid type;
-                int length, format;
-        };
-        union {
-                const char *aligned;
-                char bytes[PARAMS_ON_STACK * sizeof(struct arrays)];
-        } small;
-        uint32_t count = call->param_count;
-        char *memory = count <= PARAMS_ON_STACK ? small.bytes : mem_zalloc(count * sizeof(struct arrays));
-        const char **values = (const char **)(void *)memory;
-        Oid *types = (Oid *)(void *)(values + count);
-        int *lengths = (int *)(void *)(types + count), *formats = lengths + count, sent;
+        struct params_statement statement = { .name = call->name[0] ? call->name : NULL,
+                                              .sql = call->sql,
+                                              .params = call->params,
+                                              .count = call->param_count,
+                                              .result_format = call->result_format };
 
-        if (!memory)
-                return -1;
-        for (uint32_t i = 0; i < count; i++) {
-                values[i] = value_of(&call->params[i]);
-                types[i] = call->params[i].type;
-                lengths[i] = call->params[i].length;
-                formats[i] = call->params[i].format;
-        }
-        if (call->name[0])
-                sent = PQsendQueryPrepared(conn, call->name, (int)count, values, lengths, formats, call->result_format);
-        else
-                sent = PQsendQueryParams(conn, call->sql, (int)count, types, values, lengths, formats, call->result_format);
-        if (memory != small.bytes)
-                mem_free(memory);
-        return sent;
+        return params_send(conn, &statement);
 }
 
 static int send_sync(PGconn *conn)
@@ -342,6 +313,7 @@ static void read_results(struct pipe *pipe)
                         continue;
                 }
                 nulls = 0;
+                session_see(pipe->session, result);
                 if (PQresultStatus(result) == PGRES_PIPELINE_SYNC) {
                         PQclear(result);
                         finish(pipe, call);

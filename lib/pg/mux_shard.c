@@ -192,6 +192,15 @@ static void remove_pipe(struct shard *shard, struct pipe *pipe)
 
 static void due(struct shard *shard);
 
+/* The loop is awake and will see to the inbox at the end of this turn. */
+static void wake(struct shard *shard)
+{
+        if (load_relaxed(&shard->is_closing))
+                return;
+        exchange_acq_rel(&shard->is_asleep, 0);
+        due(shard);
+}
+
 /* Sort out what a pipe has finished; an outdated plan sends its call to the front of the queue. The pipe may be gone then. */
 static void reap(struct shard *shard, struct pipe *pipe)
 {
@@ -225,6 +234,7 @@ static void on_socket(uv_poll_t *poll, int status, int events)
         (void)status; /* what is wrong with the socket, reading tells */
         if (!pipe)
                 return;
+        wake(shard);
         if (events & UV_WRITABLE)
                 watch_for(pipe, pipe_flush(pipe) == 1 ? UV_READABLE | UV_WRITABLE : UV_READABLE);
         pipe_read(pipe);
@@ -496,15 +506,25 @@ static void feed(struct shard *shard)
         tell_all(shard);
 }
 
+static void empty_inbox(struct shard *shard);
+
+/* Awake for whatever reason, the loop sees to the inbox until it is empty when it sleeps. */
 static void on_prepare(uv_prepare_t *prepare)
 {
         struct shard *shard = prepare->data;
 
         if (!shard->is_due)
                 return;
-        shard->is_due = false;
-        uv_idle_stop(&shard->idle);
-        feed(shard);
+        do {
+                shard->is_due = false;
+                empty_inbox(shard);
+                feed(shard);
+                if (load_relaxed(&shard->is_closing))
+                        return;
+                exchange_acq_rel(&shard->is_asleep, 1); /* pairs with shard_submit */
+        } while (!inbox_is_empty(&shard->inbox) && exchange_acq_rel(&shard->is_asleep, 0));
+        if (!shard->is_due)
+                uv_idle_stop(&shard->idle);
 }
 
 static void on_idle(uv_idle_t *idle)
@@ -585,10 +605,8 @@ static void on_doorbell(struct lido_post *post)
 {
         struct shard *shard = list_entry(post, struct shard, doorbell);
 
-        store_release(&shard->is_rung, 0);
-        empty_inbox(shard);
+        exchange_acq_rel(&shard->is_rung, 0);
         due(shard);
-        tell_all(shard);
         end_if_over(shard);
 }
 
@@ -601,10 +619,11 @@ int shard_submit(struct shard *shard, struct call *call)
                 rc = LIDO_OK;
                 if (!call->adopted)
                         add_relaxed(&shard->load, 1);
-                if (inbox_send(&shard->inbox, &call->letter)) {
-                        store_relaxed(&shard->is_rung, 1);
+                /* The first exchange pairs with on_prepare, the second with on_doorbell: a caller who is slow to post may meet another,
+                 * after the loop has been awake and asleep again, and there is one doorbell. */
+                if (inbox_send(&shard->inbox, &call->letter) && exchange_acq_rel(&shard->is_asleep, 0) &&
+                    !exchange_acq_rel(&shard->is_rung, 1))
                         lido_loop_post(shard->loop, &shard->doorbell);
-                }
         }
         sub_acq_rel(&shard->submitters, 1);
         return rc;
@@ -667,6 +686,7 @@ int shard_open(struct shard *shard, struct lido_loop *loop)
         shard->request.loop = shard->alone_request.loop = loop;
         shard->tick.run = on_tick;
         shard->prepare.data = shard->idle.data = shard;
+        store_relaxed(&shard->is_asleep, 1);
         if (uv_prepare_init(uv, &shard->prepare) != 0 || uv_idle_init(uv, &shard->idle) != 0)
                 return LIDO_ELOOP; /* neither can fail in libuv */
         uv_prepare_start(&shard->prepare, on_prepare);

@@ -11,6 +11,8 @@ struct words {
         const char *at;
         char word[WORD_MOST];
         bool is_odd; /* a name written with escapes */
+        bool is_first;       /* the next word is the statement's first, which is taken whatever it is */
+        bool is_after_other; /* words that cannot tell were passed over before this one */
 };
 
 static bool begins_name(char c)
@@ -74,6 +76,31 @@ static const char *after_dollar(const char *at)
         return end + strlen(end);
 }
 
+static void skip_name(struct words *words)
+{
+        while (continues_name(*words->at))
+                words->at++;
+}
+
+/* Might a word that begins so be one of those that tell? Most are not, and need not be looked at. */
+static bool may_tell(char c)
+{
+        switch (c | 32) {
+        case 'c': /* currval */
+        case 'd': /* dblink */
+        case 'e': /* E'' */
+        case 'i': /* insert, into */
+        case 'l': /* lastval, lo_ */
+        case 'm': /* merge */
+        case 'p': /* pg_ */
+        case 's': /* set_config */
+        case 'u': /* U&"" */
+                return true;
+        default:
+                return false;
+        }
+}
+
 static void take_word(struct words *words)
 {
         size_t length = 0;
@@ -120,10 +147,12 @@ static bool next_word(struct words *words)
                         break;
                 default:
                         if (*at >= '0' && *at <= '9') { /* so that 1e5 has no word in it */
-                                while (continues_name(*words->at))
-                                        words->at++;
+                                skip_name(words);
                         } else if (!begins_name(*at)) {
                                 words->at++;
+                        } else if (!words->is_first && !may_tell(*at)) {
+                                skip_name(words);
+                                words->is_after_other = true;
                         } else {
                                 take_word(words);
                                 if (*words->at == '\'' && strcmp(words->word, "e") == 0)
@@ -164,7 +193,7 @@ enum sql_kind mux_sql_kind(const char *sql)
                                                "release",  "set",     "reset",      "listen",  "unlisten", "copy",    "declare",
                                                "fetch",    "move",    "close",      "prepare", "execute", "deallocate", "discard",
                                                "lock",     "load",    NULL };
-        struct words words = { .at = sql };
+        struct words words = { .at = sql, .is_first = true };
         bool may_be_into = false;
 
         if (!next_word(&words))
@@ -173,10 +202,13 @@ enum sql_kind mux_sql_kind(const char *sql)
                 return SQL_REFUSED;
         if (!is_one_of(words.word, shared))
                 return SQL_ALONE;
+        words.is_first = false;
         do {
+                may_be_into = may_be_into && !words.is_after_other;
                 if (is_telling(words.word) || (strcmp(words.word, "into") == 0 && !may_be_into) || words.is_odd)
                         return SQL_ALONE;
                 may_be_into = strcmp(words.word, "insert") == 0 || strcmp(words.word, "merge") == 0;
+                words.is_after_other = false;
         } while (next_word(&words));
         return SQL_SHARED;
 }

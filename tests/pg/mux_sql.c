@@ -28,7 +28,7 @@ START_TEST(what_may_change_the_session_is_kept_alone)
 {
         static const char *const statements[] = {
                 "select set_config('a.b', 'c', false)", "SELECT pg_catalog.SET_CONFIG('a.b', 'c', false)",
-                "select \"set_config\"('a.b', 'c', false)", "select pg_advisory_lock(1)", "select pg_try_advisory_lock_shared(1)",
+                "insert x into t select 1", "select \"set_config\"('a.b', 'c', false)", "select pg_advisory_lock(1)", "select pg_try_advisory_lock_shared(1)",
                 "select 1 into temp t", "create temp table t ()", "call p()", "do $$ begin end $$", "explain select 1",
                 "with x as (select 1) select * into t from x", "vacuum", "select * from dblink('x', 'y')", "select 'x' /* */ , setseed(1)",
                 "select U&\"set\\005fconfig\"('a.b', 'c', false)", "grant select on t to u", "no such statement", "select lo_open(1, 2)", NULL,
