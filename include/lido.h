@@ -6,12 +6,14 @@
 #ifndef LIDO_H
 #define LIDO_H
 
+#include "lido/admin.h"
 #include "lido/buffer.h"
 #include "lido/budget.h"
 #include "lido/error.h"
 #include "lido/events.h"
 #include "lido/keyed.h"
 #include "lido/loop.h"
+#include "lido/memory.h"
 #include "lido/pool.h"
 #include "lido/service.h"
 #include "lido/stats.h"

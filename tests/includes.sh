@@ -59,6 +59,14 @@ judge()
     esac
 }
 
+# Who may take memory from the C library itself: the allocator of last resort, and a source of buffers that is named after it.
+allocators()
+{
+    grep -rnE '(^|[^_.>[:alnum:]])(malloc|calloc|realloc|reallocarray|free|strn?dup|posix_memalign|memalign|aligned_alloc|v?asprintf)\(' \
+        lib --include='*.[ch]' | grep -vE '^(lib/base/memory\.c|lib/buffer/os\.c):|^[^:]*:[0-9]*: *(/?\*|//)' |
+        sed -E 's/^([^:]*):.*/\1: allocates past base\/mem.h/' || true
+}
+
 # judge_tree TREE: prints every violation in TREE's include/ and lib/; succeeds when there is none.
 judge_tree()
 {
@@ -78,6 +86,7 @@ judge_tree()
                 echo "$file: its own header \"$own\" is not its first include"
             fi
         done
+        allocators
     )
     [ -z "$wrong" ] || printf '%s\n' "$wrong"
     [ -z "$wrong" ]
@@ -130,6 +139,11 @@ check 'the keeper does not see libpq' caught lib/keeper/x.c '#include <libpq-fe.
 check 'the core header does not need libpq' caught include/lido/pool.h '#include <libpq-fe.h>'
 check 'a path does not climb' caught lib/pool/x.c '#include "../base/list.h"'
 check 'a header is named with its folder' caught lib/pool/x.c '#include "slots.h"'
+
+check 'memory comes from base/mem.h' caught lib/pool/x.c 'void *f(void) { return malloc(1); }'
+check 'memory goes back to base/mem.h' caught lib/pg/x.c '        free(memory);'
+check 'a hook that is called free is no matter' clean lib/pool/x.c '        source->free(memory);'
+check 'a comment may speak of malloc' clean lib/pool/x.c ' * malloc(3) says'
 
 mkdir -p "$scratch/own/lib/pool" "$scratch/own/include"
 touch "$scratch/own/lib/pool/x.h"

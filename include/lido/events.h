@@ -32,7 +32,8 @@ enum lido_event_type {
         LIDO_EVENT_UNRECOVERABLE = 15, /* opening has failed for give_up_after_ms */
         LIDO_EVENT_REVOKED = 16,    /* a lease was taken back: site, thread, age */
         LIDO_EVENT_DEADLOCK = 17,   /* every holder waits for another: site of the one who was refused */
-        LIDO_EVENT_SHED = 18,       /* a waiter was shed (codel_target_ms) */
+        LIDO_EVENT_SHED = 18,       /* a waiter was shed (codel_target_ms, queue_policy) */
+        LIDO_EVENT_SUSPENDED = 19,  /* the machine slept for age_ns: every object is checked before it is lent again */
 };
 #define LIDO_EVENT_ALL UINT64_MAX
 
@@ -67,6 +68,9 @@ struct lido_event {
         const char *reason;     /* one constant phrase, or NULL */
         uint64_t age_ns;        /* how long it was held, idle or under way */
         const struct lido_error *error; /* or NULL */
+        void *const *frames; /* of LEAK, HOLDER and REVOKED: where the lease was acquired, if backtrace_every had its turn; or NULL */
+        uint32_t frame_count;
+        uint32_t reserved;
 };
 
 /* The name of an event type, "open_failed". Threads: any, also in a signal handler. Blocks: no. */

@@ -140,7 +140,8 @@ struct lido_factory {
          * neither block nor free it. NULL: nothing. Any thread, beside whoever uses the object. */
         void (*interrupt)(void *object, void *context);
 
-        /* One line about it for dumps. Must not block, and may read only what is safe beside its user. */
+        /* One line about it, for reports of objects in use (SHOW HANDLES, lido/admin.h). Must not block, and may read only what is
+         * safe beside its user, who waits should he want to return it meanwhile. Any thread. */
         void (*describe)(void *object, char *text, size_t size, void *context);
 
         /* It has been opened: begin to watch it on `loop`. `handle` names it to lido_handle_broken and
@@ -155,6 +156,12 @@ struct lido_factory {
         /* The pool has come to its end and calls no hook any more: the context may be freed. Loop thread, or
          * the thread that ended the last lease. */
         void (*end)(void *context);
+
+        /* It is about to be lent, on behalf of `tag` (of lido_acquire_with; or NULL): make it ready, set a deadline or an account in
+         * it, say. Must not block. Returns: LIDO_OK; anything else closes it, and the borrower gets another. NULL: nothing.
+         * Borrower's thread; that of the loop or of the notice for a request. It costs the fast way of acquire: some ten
+         * nanoseconds. */
+        int (*activate)(void *object, const char *tag, void *context);
 };
 #define LIDO_FACTORY_INIT LIDO_SIZED(lido_factory)
 
@@ -195,6 +202,10 @@ LIDO_API int lido_handle_suspect(lido_handle handle, const char *reason);
 
 enum lido_order { LIDO_ORDER_LIFO = 0, LIDO_ORDER_FIFO = 1 };
 enum lido_start { LIDO_START_LAZY = 0, LIDO_START_WARM = 1, LIDO_START_FAIL_FAST = 2 };
+/* REJECT: the newcomer. DROP_OLDEST: who has waited longest of the lowest class, if that is not above the newcomer's. DROP_LOWEST:
+ * the latest of a class below the newcomer's. Whoever goes gets LIDO_ESHED; where nobody does, the newcomer is refused with
+ * LIDO_EQUEUEFULL. CRITICAL never goes for another. */
+enum lido_line_policy { LIDO_LINE_REJECT = 0, LIDO_LINE_DROP_OLDEST = 1, LIDO_LINE_DROP_LOWEST = 2 };
 enum lido_nested { LIDO_NESTED_WARN = 0, LIDO_NESTED_LENIENT = 1, LIDO_NESTED_STRICT = 2 };
 
 /* How a pool behaves. Zero means the default in every field; LIDO_NEVER and LIDO_UNLIMITED say the rest.
@@ -220,7 +231,8 @@ struct lido_pool_options {
                                    * LIDO_NONE: no jitter */
         uint32_t max_uses;         /* leases after which an object is closed; default LIDO_UNLIMITED */
         int64_t rest_after_ms;     /* idle for so long: peeked before it is lent; default 1 s */
-        int64_t check_after_ms;    /* idle for so long: checked before it is lent; default 30 s */
+        int64_t check_after_ms;    /* idle for so long: checked before it is lent, one for each who wants one; default
+                                    * 30 s */
         int64_t check_interval_ms; /* an idle object is checked so often; default 2 min */
 
         int64_t backoff_min_ms; /* pause after a failed open, with jitter; default 100 ms */
@@ -254,6 +266,10 @@ struct lido_pool_options {
         void (*on_event)(const struct lido_event *event, void *event_context);
         void *event_context;
         uint64_t event_mask; /* default: all but those of each acquire and release */
+
+        uint32_t backtrace_every; /* 1 lease in so many has its backtrace kept, for the reports of leaks and holders: some
+                                   * microseconds for that one, some ten nanoseconds for each other; default 0: none */
+        int queue_policy;         /* enum lido_line_policy: who goes when the line is as long as queue_limit */
 
         struct lido_budget *budget; /* a limit shared with other pools (lido/budget.h); default none */
 };
@@ -364,6 +380,10 @@ LIDO_API int lido_pool_set_quota(struct lido_pool *pool, const char *tag, uint32
  * Threads: any. Blocks: no. Owns: nobody. Returns: nanoseconds; 0 when an object is idle or nothing is known. */
 LIDO_API uint64_t lido_estimated_wait_ns(struct lido_pool *pool);
 
+/* Would an acquire have to wait, if it came now? It looks as a borrower does, and promises nothing.
+ * Threads: any. Blocks: no. Owns: nobody. Returns: 1 or 0. */
+LIDO_API int lido_would_wait(struct lido_pool *pool);
+
 /* The pool's name, "pg" say. Threads: any. Blocks: no. Owns: the pool; valid as long as it. */
 LIDO_API const char *lido_pool_name(const struct lido_pool *pool);
 
@@ -460,7 +480,7 @@ LIDO_API int lido_detach_at(lido_lease lease, void **ret_object, const char *sit
 
 /* The object of a lease. Threads: any. Blocks: no. Owns: the borrower may use it until release.
  * Returns: the object; NULL when the lease has ended. */
-LIDO_API void *lido_object(lido_lease lease);
+LIDO_API LIDO_NEAR void *lido_object(lido_lease lease);
 
 /* The pool that a lease comes from. Threads: any. Blocks: no. Owns: nobody. Returns: the pool; NULL when the lease has
  * ended. */

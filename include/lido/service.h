@@ -18,6 +18,8 @@ struct lido_service_options {
         const char *name;  /* of its threads, up to 11 characters; copied; default "lido" */
         uint32_t helpers;  /* helper threads at most, started when there is work for them; default 4 */
         uint32_t reserved; /* 0 */
+        uint64_t seed;     /* what jitter and back-off of its pools are drawn from, so that a run can be repeated; default 0:
+                            * from the system, another each time */
 };
 #define LIDO_SERVICE_OPTIONS_INIT LIDO_SIZED(lido_service_options)
 

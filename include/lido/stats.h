@@ -38,6 +38,7 @@ struct lido_stats {
         uint64_t misused, leaked;
         struct lido_histogram wait;      /* of those who stood in line, until their outcome */
         struct lido_histogram open_time; /* of opens that succeeded */
+        uint64_t shed;                   /* of `refused`: shed in a standing queue */
 };
 #define LIDO_STATS_INIT LIDO_SIZED(lido_stats)
 
@@ -58,18 +59,22 @@ enum lido_cause {
         LIDO_CAUSE_CLOSED = 6,
         LIDO_CAUSE_SHED = 7,
         LIDO_CAUSE_DEADLOCK = 8,
-        LIDO_CAUSE_BREAKER = 9,
+        LIDO_CAUSE_BREAKER = 9,       /* refused without waiting, because opening fails and is paused: see last_error */
         LIDO_CAUSE_QUOTA = 11,        /* the tag has as many objects as its quota allows */
         LIDO_CAUSE_UPKEEP = 10,       /* objects are being checked, reset or closed */
 };
 
 #define LIDO_BLAME_HOLDERS 8
+#define LIDO_HOLDER_FRAMES 16
 struct lido_holder {
         uint32_t slot;
         uint32_t thread;   /* kernel id of the thread that acquired it */
         const char *site;  /* where */
         const char *tag;   /* on whose behalf, or NULL */
         uint64_t held_ns;  /* for at least so long */
+        uint32_t frame_count;                /* 0 unless backtrace_every had its turn */
+        uint32_t reserved;
+        void *frame[LIDO_HOLDER_FRAMES];     /* return addresses, nearest first; the first few are lido's own */
 };
 
 struct lido_blame {
@@ -92,6 +97,11 @@ LIDO_API int lido_pool_blame(struct lido_pool *pool, struct lido_blame *blame);
 /* Write a blame report as one paragraph of text. Threads: any. Blocks: no. Owns: the buffer is the caller's.
  * Returns: the length of the whole text, even if `size` was too small for it; the buffer always ends in a NUL. */
 LIDO_API size_t lido_blame_text(const struct lido_blame *blame, char *text, size_t size);
+
+/* Write return addresses as "name+0x10 (object+0x1234) < ...", nearest first and without lido's own; what is in a program itself
+ * has names if it was linked with -rdynamic, and addr2line(1) finds the line.
+ * Threads: any. Blocks: no. Owns: the buffer is the caller's. Returns: as lido_blame_text. */
+LIDO_API size_t lido_frames_text(void *const *frames, uint32_t count, char *text, size_t size);
 
 /* Write every slot and waiter to a file descriptor, a line each.
  * Threads: any, also in a signal handler. Blocks: as write(2) does. Owns: nobody. Returns: LIDO_OK; LIDO_EINVAL. */

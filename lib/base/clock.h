@@ -19,6 +19,14 @@ uint64_t clock_now_ns(void);
 /* Now, on a clock that goes on while the machine is suspended; equal to clock_now_ns where there is none. */
 uint64_t clock_boot_ns(void);
 
+/* How long the machine has been suspended in all, as far as the two clocks know: rather too little than too much. */
+static inline uint64_t clock_suspended_ns(void)
+{
+        uint64_t boot = clock_boot_ns(), now = clock_now_ns(); /* in this order: a pause between the two makes it less */
+
+        return boot > now ? boot - now : 0;
+}
+
 /* `time` plus `ms` milliseconds; a negative `ms` means never. */
 static inline uint64_t clock_after_ms(uint64_t time, int64_t ms)
 {

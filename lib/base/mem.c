@@ -1,33 +1,31 @@
 #include "base/mem.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/fault.h"
+#include "lido/memory.h"
 
 void *mem_zalloc(size_t size)
 {
-        return fault_hit() ? NULL : calloc(1, size);
+        return fault_hit() ? NULL : lido_allocate(_Alignof(max_align_t), size);
 }
 
 void *mem_zalloc_aligned(size_t alignment, size_t size)
 {
-        void *memory;
-
-        if (fault_hit() || posix_memalign(&memory, alignment, size) != 0)
-                return NULL;
-        memset(memory, 0, size);
-        return memory;
+        return fault_hit() ? NULL : lido_allocate(alignment, size);
 }
 
 char *mem_strdup(const char *string)
 {
-        return fault_hit() ? NULL : strdup(string);
+        size_t size = strlen(string) + 1;
+        char *copy = mem_zalloc(size);
+
+        return copy ? memcpy(copy, string, size) : NULL;
 }
 
 void mem_free(void *memory)
 {
-        free(memory);
+        lido_deallocate(memory);
 }
 
 void mem_wipe(void *memory, size_t size)

@@ -21,6 +21,12 @@ static inline uint64_t random_next(struct random *random)
         return z ^ (z >> 31);
 }
 
+/* The generator that `random` becomes after n numbers. */
+static inline struct random random_after(struct random random, uint64_t n)
+{
+        return (struct random){ random.state + n * UINT64_C(0x9e3779b97f4a7c15) };
+}
+
 /* A number in [0, limit); 0 for a limit of 0. The bias is below 2^-32 for the limits in use here. */
 static inline uint64_t random_below(struct random *random, uint64_t limit)
 {

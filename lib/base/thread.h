@@ -39,13 +39,15 @@ struct thread_hint {
         const void *owner; /* the pool; NULL: no hint */
         void *slot;
         uint64_t word;
+        size_t index; /* where in `hint` it belongs */
 };
 
 struct thread_self {
+        struct thread_hint latest; /* of the pool that this thread used last: found without a look at the pool */
         uint32_t id;               /* the kernel's, 0 before its first use */
         void *in_hook;             /* the pool one of whose hooks runs on this thread; NULL: none */
         void *last_notice;         /* the end of a queue of callbacks that wait for the one that runs; NULL: none runs */
-        struct thread_hint hint[THREAD_HINTS];
+        struct thread_hint hint[THREAD_HINTS]; /* of the others */
 };
 
 #ifdef LIDO_SIM

@@ -6,6 +6,7 @@
 #include "keeper/pass.h"
 #include "keeper/rotate.h"
 #include "keeper/work.h"
+#include "pool/doubt.h"
 #include "pool/op.h"
 #include "pool/waitq.h"
 
@@ -28,8 +29,11 @@ void keeper_init(struct keeper *keeper, void (*wake)(struct pool_host *),
                 keeper->host.wake = wake;
         store_relaxed(&keeper->host.thread, 0);
         keeper->host.loop = NULL;
+        keeper->host.seed = 0;
+        store_relaxed(&keeper->host.seeded, 0);
         keeper->due.root = NULL;
         list_init(&keeper->pools);
+        keeper->suspended_ns = clock_suspended_ns();
         keeper->is_closed = false;
         keeper->begin_blocking = begin_blocking;
 }
@@ -58,14 +62,14 @@ static void forget(struct keeper *keeper, struct lido_pool *pool)
 
 /* ---- closing --------------------------------------------------------------------------------------------- */
 
-static void tell_holder(struct lido_pool *pool, struct lido_slot *slot, uint64_t now)
+static void tell_holder(struct lido_pool *pool, struct lido_slot *slot, uint64_t word, uint64_t now)
 {
         struct lido_event event = { .type = LIDO_EVENT_HOLDER, .slot = load_relaxed(&slot->index), .site = load_relaxed(&slot->site),
                                     .thread = (uint32_t)load_relaxed(&slot->holder) };
         uint64_t since = load_relaxed(&slot->seen_ns);
 
         event.age_ns = since < now ? now - since : 0;
-        pool_emit(pool, &event);
+        trace_emit(pool, slot, word_generation(word), &event);
 }
 
 /* The closing deadline has passed: break what is still lent, say who has it, tell hooks at work to hurry. */
@@ -76,7 +80,7 @@ static void press(struct lido_pool *pool, uint64_t now)
                 uint64_t word = load_acquire(&slot->word);
 
                 if (word_state(word) == SLOT_LEASED) {
-                        tell_holder(pool, slot, now);
+                        tell_holder(pool, slot, word, now);
                         work_interrupt(pool, slot, word);
                 } else if (op_is_at_work(word) && word_state(word) != SLOT_CLOSING && !(word & MARK_OVERDUE)) {
                         work_hurry(pool, slot, word, now);
@@ -116,6 +120,8 @@ static void tend(struct keeper *keeper, struct lido_pool *pool, uint64_t now)
                 list_push_back(&keeper->pools, &pool->kept.link);
                 mutex_unlock(&keeper->lock);
         }
+        if (keeper->suspended_ns >= load_relaxed(&pool->suspended_ns) + SUSPEND_NS)
+                doubt_after_suspend(pool);
         due = clock_min(due, waitq_expire(pool, now));
         due = clock_min(due, grow_limit(pool, now));
         due = clock_min(due, rotate(pool, now));
@@ -163,11 +169,26 @@ static void receive_calls(struct keeper *keeper)
         }
 }
 
+/* Every pool is tended after a suspend, also those that had nothing to do. */
+static void notice_suspend(struct keeper *keeper)
+{
+        uint64_t suspended_ns = clock_suspended_ns();
+
+        if (suspended_ns < keeper->suspended_ns + SUSPEND_NS)
+                return;
+        keeper->suspended_ns = suspended_ns;
+        mutex_lock(&keeper->lock);
+        list_for_each (link, &keeper->pools)
+                heap_set(&keeper->due, &list_entry(link, struct lido_pool, kept.link)->kept.due, 0);
+        mutex_unlock(&keeper->lock);
+}
+
 uint64_t keeper_turn(struct keeper *keeper, uint64_t now)
 {
         struct heap_node *first;
 
         store_relaxed(&keeper->host.thread, thread_id());
+        notice_suspend(keeper);
         for (;;) {
                 receive_slots(keeper, now);
                 receive_calls(keeper);

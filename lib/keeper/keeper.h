@@ -23,6 +23,7 @@ struct keeper {
         struct heap due;       /* keeper's thread */
         struct mutex lock;
         struct list pools;     /* by kept.link; guarded by lock */
+        uint64_t suspended_ns; /* how long the machine had been suspended at the last turn; keeper's thread */
         bool is_closed;        /* no pool is taken in any more; guarded by lock */
         /* Have an op begun (op_begin) on a thread that may block. Keeper's thread; constant. */
         void (*begin_blocking)(struct keeper *keeper, struct lido_slot *slot);

@@ -194,6 +194,8 @@ int lido_pool_resize(struct lido_pool *pool, uint32_t max)
         mutex_lock(&pool->waitq.lock);
         rc = slots_grow(&pool->slots, pool, max + pool_options(pool)->reserve);
         if (rc == LIDO_OK)
+                rc = traces_grow(pool, pool_options(pool)->backtrace_every);
+        if (rc == LIDO_OK)
                 pool_set_max(pool, max);
         mutex_unlock(&pool->waitq.lock);
         if (rc == LIDO_OK)

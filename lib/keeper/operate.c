@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "keeper/keeper.h"
+#include "pool/doubt.h"
 #include "pool/op.h"
 #include "pool/options.h"
 #include "pool/waitq.h"
@@ -63,27 +64,6 @@ int lido_pool_trim(struct lido_pool *pool, uint32_t keep)
         return closed;
 }
 
-/* Claim every object that nobody uses and call `act` on it; mark every one in use. */
-static void for_all(struct lido_pool *pool, uint64_t mark, void (*act)(struct lido_pool *, struct lido_slot *, uint64_t))
-{
-        slots_for_each (slot, &pool->slots)
-                for (;;) {
-                        uint64_t word = load_acquire(&slot->word), generation;
-                        enum slot_state state = word_state(word);
-
-                        if (state == SLOT_IDLE || state == SLOT_RESTED) {
-                                if (!slots_claim_this(slot, word, &generation))
-                                        continue;
-                                act(pool, slot, generation);
-                        } else if (state == SLOT_LEASED || state == SLOT_CHECKING || state == SLOT_RESETTING) {
-                                store_relaxed(&slot->retire_reason, LIDO_CLOSE_ROTATED);
-                                if (!slot_mark(slot, word_generation(word), state, mark))
-                                        continue;
-                        }
-                        break;
-                }
-}
-
 static void close_rotated(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation)
 {
         op_want_close(pool, slot, generation, LIDO_CLOSE_ROTATED);
@@ -94,34 +74,17 @@ int lido_pool_clear(struct lido_pool *pool)
         int rc = check(pool);
 
         if (rc == LIDO_OK)
-                for_all(pool, MARK_RETIRE, close_rotated);
+                pool_for_all(pool, MARK_RETIRE, close_rotated);
         return rc;
-}
-
-/* Back to rest with a doubt: who claims it next, borrower or keeper, has it checked. The mark must be there before anybody
- * can claim it, so it is put on the lease, which is then put back as it is. */
-static void doubt(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation)
-{
-        uint64_t seen = word_make(generation, SLOT_LEASED);
-
-        while (!slot_move(slot, &seen, word_next(seen, SLOT_RESTED) | MARK_SUSPECT))
-                if (seen & MARK_RETIRE) {
-                        pool_decide_marked(pool, slot, generation);
-                        return;
-                }
-        if (load_seq_cst(&pool->gate) & GATE_NOTICE) /* law 2: a waiter may have scanned meanwhile */
-                pool_notice_idle(pool, load_seq_cst(&pool->gate));
 }
 
 int lido_pool_suspect(struct lido_pool *pool)
 {
         int rc = check(pool);
 
-        if (rc != LIDO_OK)
-                return rc;
-        for_all(pool, MARK_SUSPECT, doubt);
-        pool_look_again(pool);
-        return LIDO_OK;
+        if (rc == LIDO_OK)
+                doubt_all(pool);
+        return rc;
 }
 
 int lido_pool_rotate(struct lido_pool *pool, int64_t over_ms)
@@ -132,6 +95,7 @@ int lido_pool_rotate(struct lido_pool *pool, int64_t over_ms)
                 return rc != LIDO_OK ? rc : LIDO_EINVAL;
         if (load_seq_cst(&pool->gate) & GATE_CLOSED)
                 return LIDO_ECLOSED;
+        store_relaxed(&pool->rotate_asked_ns, clock_now_ns());
         store_seq_cst(&pool->rotate_over_ns, clock_after_ms(1, over_ms));
         pool_call_keeper(pool);
         return LIDO_OK;
@@ -203,6 +167,30 @@ int lido_pool_reconfigure(struct lido_pool *pool, const struct lido_pool_options
         if (rc == LIDO_OK)
                 pool_look_again(pool);
         return rc;
+}
+
+int lido_would_wait(struct lido_pool *pool)
+{
+        uint64_t gate;
+        struct slots_doubt doubt;
+
+        if (!pool)
+                return 0;
+        gate = load_seq_cst(&pool->gate);
+        if (gate & GATE_PAUSED)
+                return 1;
+        if ((gate & GATE_COUNT) && pool_options(pool)->overtake_us < 0)
+                return 1;
+        if (pool_options(pool)->open_inline && load_seq_cst(&pool->live) < load_seq_cst(&pool->limit))
+                return 0;
+        doubt = pool_doubt(pool);
+        slots_for_each (slot, &pool->slots) {
+                uint64_t word = load_acquire(&slot->word);
+
+                if (word_state(word) == SLOT_IDLE || (word_state(word) == SLOT_RESTED && !slot_is_doubted(slot, word, &doubt)))
+                        return 0;
+        }
+        return 1;
 }
 
 uint64_t lido_estimated_wait_ns(struct lido_pool *pool)

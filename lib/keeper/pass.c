@@ -73,8 +73,8 @@ static void look_at_rested(struct lido_pool *pool, struct lido_slot *slot, uint6
 
         if (!pool->factory.check || !look->may_claim)
                 return;
-        if (look->now < plus(slot->checked_ns, interval))
-                again_at(look, plus(slot->checked_ns, interval));
+        if (look->now < plus(load_relaxed(&slot->checked_ns), interval))
+                again_at(look, plus(load_relaxed(&slot->checked_ns), interval));
         else if (slots_claim_this(slot, word, &generation))
                 op_want(pool, slot, generation, SLOT_CHECKING);
 }
@@ -146,13 +146,13 @@ static void look_at_idle(struct lido_pool *pool, struct lido_slot *slot, uint64_
         }
 }
 
-static void tell_leak(struct lido_pool *pool, struct lido_slot *slot, uint64_t age_ns)
+static void tell_leak(struct lido_pool *pool, struct lido_slot *slot, uint64_t word, uint64_t age_ns)
 {
         struct lido_event event = { .type = LIDO_EVENT_LEAK, .slot = load_relaxed(&slot->index), .age_ns = age_ns,
                                     .site = load_relaxed(&slot->site), .thread = (uint32_t)load_relaxed(&slot->holder) };
 
         add_relaxed(&pool->leaked, 1);
-        pool_emit(pool, &event);
+        trace_emit(pool, slot, word_generation(word), &event);
 }
 
 static void retire_leased(struct lido_slot *slot, uint64_t word, enum lido_close_reason reason)
@@ -171,7 +171,7 @@ static void revoke(struct lido_pool *pool, struct lido_slot *slot, uint64_t word
                 return;
         store_relaxed(&slot->lease_due_of, 0);
         work_interrupt(pool, slot, word);
-        pool_emit(pool, &event);
+        trace_emit(pool, slot, word_generation(word), &event);
 }
 
 static void look_at_deadline(struct lido_pool *pool, struct lido_slot *slot, uint64_t word, uint64_t held_ns,
@@ -205,7 +205,7 @@ static void look_at_leased(struct lido_pool *pool, struct lido_slot *slot, uint6
         if (held < limit)
                 again_at(look, look->now + (limit - held));
         else if (slot_mark(slot, word_generation(word), SLOT_LEASED, MARK_LEAKED))
-                tell_leak(pool, slot, held);
+                tell_leak(pool, slot, word, held);
 }
 
 static void look_at_op(struct lido_pool *pool, struct lido_slot *slot, uint64_t word, struct look *look)

@@ -71,7 +71,7 @@ static void stand_in_line(struct own *o);
 
 static void take_gift(struct own *o)
 {
-        struct want want = { .site = o->w.site, .tag = o->w.tag };
+        struct want want = { .site = o->w.site, .tag = o->w.tag, .is_elsewhere = true };
         struct lido_pool *pool = o->w.pool;
         lido_lease lease;
 

@@ -110,15 +110,16 @@ static uint32_t allowed(struct lido_pool *pool, uint64_t now)
         return (uint32_t)((pool->kept.rotate_ends_ns - now) * pool->kept.rotate_total / whole);
 }
 
-/* Take up what lido_pool_rotate has asked for. */
-static void begin(struct lido_pool *pool, uint64_t now)
+/* Take up what lido_pool_rotate has asked for. It concerns what was open when it was called: `now` may be older than that, and
+ * than objects that this very turn has opened. */
+static void begin(struct lido_pool *pool)
 {
         uint64_t over_ns = exchange_acq_rel(&pool->rotate_over_ns, 0);
 
         if (over_ns == 0)
                 return;
-        pool->kept.rotate_began_ns = now;
-        pool->kept.rotate_ends_ns = over_ns > CLOCK_NEVER - now ? CLOCK_NEVER - 1 : now + over_ns;
+        pool->kept.rotate_began_ns = load_relaxed(&pool->rotate_asked_ns);
+        pool->kept.rotate_ends_ns = pool->kept.rotate_began_ns + clock_min(over_ns, CLOCK_NEVER - 1 - pool->kept.rotate_began_ns);
         pool->kept.rotate_total = count_old(pool);
         pool->kept.strength = load_seq_cst(&pool->live);
 }
@@ -128,7 +129,7 @@ uint64_t rotate(struct lido_pool *pool, uint64_t now)
         uint32_t old;
         uint64_t step;
 
-        begin(pool, now);
+        begin(pool);
         if (pool->kept.rotate_ends_ns == 0)
                 return CLOCK_NEVER;
         old = count_old(pool);

@@ -5,7 +5,7 @@
  * The end closes the door first, then waits until nobody is inside, and only then closes the handle.
  *
  * The end. Pools are closed and leases awaited until the deadline. Then what is left is abandoned: no watch, no host, no
- * letters; borrowers who return later deal with their object themselves (pool.c, run_orphan). Helper threads are joined
+ * letters; borrowers who return later deal with their object themselves (fate.c, run_orphan). Helper threads are joined
  * before that, so hooks at work are waited for.
  */
 #include "keeper/service.h"
@@ -288,6 +288,7 @@ static struct lido_service *service_new(const struct lido_service_options *optio
                 store_relaxed(&service->is_shut, 1);
         }
         keeper_init(&service->keeper, wake, begin_blocking);
+        service->keeper.host.seed = options->seed;
         strncpy(service->name, options->name ? options->name : "lido", sizeof service->name - 1);
         helpers_init(&service->helpers, options->helpers, service->name);
         service->is_stopping = service->has_begun_to_stop = service->is_ending = service->has_abandoned = false;

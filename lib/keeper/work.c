@@ -99,17 +99,14 @@ void work_receive(struct keeper *keeper, struct lido_slot *slot, uint64_t now)
 
 void work_interrupt(struct lido_pool *pool, struct lido_slot *slot, uint64_t word)
 {
-        uint64_t seen;
         void *outer;
 
-        if (!pool->factory.interrupt || !slot_mark(slot, word_generation(word), SLOT_LEASED, MARK_INTERRUPTING))
+        if (!pool->factory.interrupt || !slot_hold(slot, word_generation(word), SLOT_LEASED))
                 return;
         outer = enter_hook(pool);
         pool->factory.interrupt(load_relaxed(&slot->object), pool->factory.context);
         leave_hook(outer);
-        seen = load_acquire(&slot->word);
-        while (!slot_move(slot, &seen, seen & ~MARK_INTERRUPTING))
-                ;
+        slot_let_go(slot);
 }
 
 void work_hurry(struct lido_pool *pool, struct lido_slot *slot, uint64_t word, uint64_t now)

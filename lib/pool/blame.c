@@ -46,6 +46,8 @@ static void add_holders(struct lido_pool *pool, struct lido_blame *blame, uint64
                 holder.site = load_relaxed(&slot->site);
                 holder.tag = load_relaxed(&slot->tag);
                 holder.held_ns = blame_held_ns(pool, slot, word, now);
+                holder.frame_count = trace_read(pool, slot, word_generation(word), holder.frame, LIDO_HOLDER_FRAMES);
+                holder.reserved = 0;
                 if (word_generation(load_acquire(&slot->word)) == word_generation(word))
                         add_holder(blame, &holder);
         }
@@ -64,6 +66,9 @@ static int cause_of(struct lido_pool *pool, int code, const struct lido_blame *b
                 return LIDO_CAUSE_SHED;
         case LIDO_EDEADLK:
                 return LIDO_CAUSE_DEADLOCK;
+        case LIDO_EPERMANENT:
+        case LIDO_EUNAVAIL:
+                return LIDO_CAUSE_BREAKER;
         default:
                 break;
         }

@@ -100,9 +100,6 @@ void budget_reconsider(struct lido_pool *pool);
 /* The keeper passes over the pool: note whether it was used. */
 void budget_look(struct lido_pool *pool, uint64_t now);
 
-/* The slot is about to fall vacant: forget that it was stolen. Returns: its budget, to be given the permit; or NULL. */
-struct lido_budget *budget_let_go(struct lido_pool *pool);
-
 /* The permit of a slot that has fallen vacant. */
 void budget_give(struct lido_budget *budget, bool was_stolen);
 

@@ -13,10 +13,8 @@
 #include "base/clock.h"
 #include "base/sized.h"
 #include "pool/blame.h"
+#include "pool/doubt.h"
 #include "pool/op.h"
-
-/* No canary: nothing here has an address, and it would cost as much as the rest. */
-#define HOT __attribute__((hot, no_stack_protector))
 
 /* A hold from which on handing over beats overtaking: waking a thread costs about as much. */
 #define LONG_HOLD_NS (30 * NS_PER_US)
@@ -38,16 +36,26 @@ static inline void write_down(struct lido_slot *slot, uint64_t generation, const
         ret_lease->generation = generation;
 }
 
+/* Make the hint of this pool, if there is one, the latest. */
+static struct thread_hint *turn_to(struct lido_pool *pool, struct thread_self *self)
+{
+        if (self->latest.owner != pool) {
+                self->hint[self->latest.index] = self->latest;
+                self->latest = self->hint[pool->hint_index];
+        }
+        return &self->latest;
+}
+
 /* The slot that this thread had last, if it is still as it was left: then it is still this pool's too, for a slot that has
  * served another pool meanwhile has moved on to other generations. */
 static inline bool claim_hinted(struct lido_pool *pool, struct thread_self *self, const char *site,
                                 lido_lease *ret_lease)
 {
-        struct thread_hint *hint = &self->hint[pool->hint_index];
+        struct thread_hint *hint = &self->latest;
         struct lido_slot *slot = hint->slot;
-        uint64_t word = hint->word;
+        uint64_t word = hint->word, seen = word;
 
-        if (hint->owner != pool || !slot_claim(slot, &word, word + (SLOT_LEASED - SLOT_IDLE)))
+        if (hint->owner != pool || !slot_claim(slot, &seen, word + (SLOT_LEASED - SLOT_IDLE)))
                 return false;
         hint->word = word + GENERATION_ONE; /* what an undisturbed release will leave */
         write_down(slot, word_generation(word), site, NULL, self->id, ret_lease);
@@ -72,15 +80,6 @@ static bool passes_peek(struct lido_pool *pool, struct lido_slot *slot, uint64_t
         return false;
 }
 
-/* Has it rested for so long that a peek is not enough? */
-static bool needs_check(struct lido_pool *pool, struct lido_slot *slot)
-{
-        uint64_t seen_ns = load_relaxed(&slot->seen_ns);
-        int64_t after_ms = pool_options(pool)->check_after_ms;
-
-        return pool->factory.check && after_ms >= 0 && clock_now_ns() >= clock_after_ms(seen_ns, after_ms);
-}
-
 /* Returns: false when the object has been sent away. */
 static bool is_fit(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation, enum origin origin)
 {
@@ -91,11 +90,34 @@ static bool is_fit(struct lido_pool *pool, struct lido_slot *slot, uint64_t gene
                 pool_decide_marked(pool, slot, generation);
                 return false;
         }
-        if (origin == FROM_REST && needs_check(pool, slot)) {
-                op_want(pool, slot, generation, SLOT_CHECKING);
-                return false;
-        }
         return !pool->factory.peek || !peeks || passes_peek(pool, slot, generation);
+}
+
+/* Returns: false when the object was not to be made ready, and has been sent away. */
+static bool is_activated(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation, const struct want *want)
+{
+        struct thread_self *self = thread_self();
+        void *outer = self->in_hook;
+        int rc;
+
+        if (!pool->factory.activate)
+                return true;
+        self->in_hook = pool;
+        rc = pool->factory.activate(load_relaxed(&slot->object), want->tag, pool->factory.context);
+        self->in_hook = outer;
+        if (rc != LIDO_OK)
+                op_want_close(pool, slot, generation, LIDO_CLOSE_BROKEN);
+        return rc == LIDO_OK;
+}
+
+/* What a slow lease has besides. */
+static void note_slowly(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation, const struct want *want)
+{
+        slot->quota = want->quota;
+        if (!want->is_elsewhere)
+                trace_note(pool, slot, generation);
+        if (pool->factory.flags & LIDO_FACTORY_TIMED)
+                store_relaxed(&slot->acquired_ns, clock_now_ns());
 }
 
 bool lease_begin(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation, enum origin origin,
@@ -103,16 +125,14 @@ bool lease_begin(struct lido_pool *pool, struct lido_slot *slot, uint64_t genera
 {
         struct thread_self *self = thread_self();
 
-        if (!is_fit(pool, slot, generation, origin)) {
+        if (!is_fit(pool, slot, generation, origin) || !is_activated(pool, slot, generation, want)) {
                 quota_put(pool, want->quota);
                 return false;
         }
-        slot->quota = want->quota;
-        self->hint[pool->hint_index] =
-                (struct thread_hint){ pool, slot, word_make(generation + GENERATION_ONE, SLOT_IDLE) };
+        note_slowly(pool, slot, generation, want);
+        *turn_to(pool, self) = (struct thread_hint){ pool, slot, word_make(generation + GENERATION_ONE, SLOT_IDLE),
+                                                     pool->hint_index };
         write_down(slot, generation, want->site, want->tag, thread_id(), ret_lease);
-        if (pool->factory.flags & LIDO_FACTORY_TIMED)
-                store_relaxed(&slot->acquired_ns, clock_now_ns());
         return true;
 }
 
@@ -129,10 +149,14 @@ static int refusal(uint64_t gate)
 static struct lido_slot *claim_labelled(struct lido_pool *pool, uint64_t label, uint64_t *ret_generation,
                                         bool *ret_had_rested)
 {
+        struct slots_doubt doubt = pool_doubt(pool);
+
         slots_for_each (slot, &pool->slots) {
                 uint64_t word = load_seq_cst(&slot->word);
 
-                if (load_relaxed(&slot->label) == label && slots_claim_this(slot, word, ret_generation)) {
+                if (load_relaxed(&slot->label) == label &&
+                    !(word_state(word) == SLOT_RESTED && slot_is_doubted(slot, word, &doubt)) &&
+                    slots_claim_this(slot, word, ret_generation)) {
                         *ret_had_rested = word_state(word) == SLOT_RESTED;
                         return slot;
                 }
@@ -171,6 +195,8 @@ static bool claim_idle(struct lido_pool *pool, const struct want *want, lido_lea
                 slot = claim_wanted(pool, want, &generation, &had_rested);
                 if (!slot) {
                         put_quota_back(pool, want->quota);
+                        if (had_rested)
+                                doubt_check(pool, 1);
                         return false;
                 }
                 is_begun = lease_begin(pool, slot, generation, had_rested ? FROM_REST : FROM_IDLE, want, ret_lease);
@@ -207,9 +233,14 @@ static int open_inline(struct lido_pool *pool, const struct want *want, lido_lea
         if (exchange_acq_rel(&slot->op_inline, OP_TO_KEEPER) != OP_TAKEN_INLINE)
                 return LIDO_EEXHAUSTED; /* the hook broke its promise; its answer will go to the keeper */
         status = slot->status;
-        if (!op_finish_open(pool, slot, &generation, &marks))
+        if (!op_finish_open(pool, slot, &generation, &marks)) {
+                if (load_seq_cst(&pool->gate) & GATE_COUNT) /* law 2: somebody may have found no room because of this one */
+                        pool_ask_for_more(pool);
                 return status;
-        slot->quota = want->quota;
+        }
+        if (!is_activated(pool, slot, generation, want))
+                return LIDO_EFACTORY;
+        note_slowly(pool, slot, generation, want);
         write_down(slot, generation, want->site, want->tag, thread_id(), ret_lease);
         return LIDO_OK;
 }
@@ -432,7 +463,13 @@ static __attribute__((noinline)) int acquire_plainly(struct lido_pool *pool, int
                                                      const char *site)
 {
         struct want want = { .timeout_ms = timeout_ms, .site = site };
+        struct thread_self *self = thread_self();
 
+        if (self->latest.owner != pool && !(load_relaxed(&pool->gate) & GATE_ACQUIRE)) {
+                turn_to(pool, self);
+                if (claim_hinted(pool, self, site, ret_lease))
+                        return LIDO_OK;
+        }
         return acquire_slow(pool, &want, ret_lease, NULL);
 }
 

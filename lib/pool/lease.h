@@ -13,10 +13,14 @@ struct want {
         uint64_t label;   /* rather such an object; 0: any */
         uint8_t priority; /* enum lido_priority */
         uint8_t quota;    /* of its tag */
+        bool is_elsewhere; /* a request's gift: the stack is the loop's, not the borrower's */
         bool is_many;     /* one of several that are acquired at once: to hold some of them is no mistake */
 };
 
 /* A lease carries a generation and nothing else; with other bits it could name a slot in another state than LEASED. */
+/* No canary: nothing here has an address, and it would cost as much as the rest. */
+#define HOT __attribute__((hot, no_stack_protector, aligned(64)))
+
 static inline bool lease_is_whole(lido_lease lease)
 {
         return lease.generation == word_generation(lease.generation);

@@ -22,6 +22,7 @@ const char *lido_event_name(int type)
                 [LIDO_EVENT_REVOKED] = "revoked",
                 [LIDO_EVENT_DEADLOCK] = "deadlock",
                 [LIDO_EVENT_SHED] = "shed",
+                [LIDO_EVENT_SUSPENDED] = "suspended",
         };
 
         return type >= 0 && (size_t)type < sizeof name / sizeof name[0] ? name[type] : "?";

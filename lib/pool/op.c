@@ -1,6 +1,7 @@
 #include "pool/op.h"
 
 #include "base/clock.h"
+#include "pool/doubt.h"
 #include "pool/waitq.h"
 
 bool op_is_blocking(const struct lido_pool *pool, const struct lido_slot *slot)
@@ -218,10 +219,10 @@ void op_want_close(struct lido_pool *pool, struct lido_slot *slot, uint64_t gene
 }
 
 /* Drawn once, and subtracted, so that the lifetime is never exceeded and a fleet does not reconnect together. */
-static uint64_t draw_expiry(struct lido_pool *pool, uint64_t ticket, uint64_t now)
+static uint64_t draw_expiry(struct lido_pool *pool, uint64_t number, uint64_t now)
 {
         uint64_t life = clock_after_ms(0, pool_options(pool)->lifetime_ms);
-        struct random random = { ticket ^ now };
+        struct random random = random_after((struct random){ ~pool->seed }, number);
 
         if (life == CLOCK_NEVER)
                 return CLOCK_NEVER;
@@ -233,7 +234,7 @@ bool op_finish_open(struct lido_pool *pool, struct lido_slot *slot, uint64_t *re
 {
         uint64_t ticket = word_generation(load_relaxed(&slot->word));
         struct lido_event event = { .type = LIDO_EVENT_OPENED, .slot = load_relaxed(&slot->index) };
-        uint64_t now = clock_now_ns();
+        uint64_t now = clock_now_ns(), number;
 
         sub_relaxed(&pool->opening, 1);
         if (slot->status != LIDO_OK) {
@@ -241,12 +242,12 @@ bool op_finish_open(struct lido_pool *pool, struct lido_slot *slot, uint64_t *re
                 pool_vacate(pool, slot, ticket);
                 return false;
         }
-        add_relaxed(&pool->opened, 1);
+        number = add_relaxed(&pool->opened, 1);
         event.age_ns = now - load_relaxed(&slot->op_began_ns);
         pool_record(&pool->open_time.sum_ns, &pool->open_time.max_ns, pool->open_time.bucket, event.age_ns);
         store_relaxed(&slot->born_ns, now);
-        slot->expires_ns = draw_expiry(pool, ticket, now);
-        slot->checked_ns = now;
+        slot->expires_ns = draw_expiry(pool, number, now);
+        store_relaxed(&slot->checked_ns, now);
         slot->leases_at_birth = (uint32_t)load_relaxed(&slot->leases);
         store_relaxed(&slot->life, ticket);
         pool_emit(pool, &event);
@@ -274,21 +275,26 @@ static void finish_close(struct lido_pool *pool, struct lido_slot *slot, uint64_
         pool_emit(pool, &event);
 }
 
-/* A check or a reset has been answered. */
+/* A check or a reset has been answered. What a check has found out about one object is a doubt of those that have not been
+ * heard of since it began; and who waits for this one is to have another. */
 static void finish_upkeep(struct lido_pool *pool, struct lido_slot *slot, uint64_t word)
 {
         bool was_check = word_state(word) == SLOT_CHECKING;
-        uint64_t generation = word_generation(word), marks;
+        uint64_t generation = word_generation(word), began_ns = load_relaxed(&slot->op_began_ns), marks;
 
         add_relaxed(was_check ? &pool->checked : &pool->was_reset, 1);
         if (slot->status != LIDO_OK) {
                 slot->reason = was_check ? LIDO_CLOSE_CHECK : LIDO_CLOSE_RESET;
                 op_want(pool, slot, generation, SLOT_CLOSING);
-                return;
+                if (was_check)
+                        doubt_idle(pool, began_ns);
+        } else {
+                store_relaxed(&slot->checked_ns, clock_now_ns());
+                marks = slot_pass_on(slot, generation, SLOT_LEASED);
+                pool_decide(pool, slot, generation + GENERATION_ONE, marks & ~MARK_ANSWERED);
         }
-        slot->checked_ns = clock_now_ns();
-        marks = slot_pass_on(slot, generation, SLOT_LEASED);
-        pool_decide(pool, slot, generation + GENERATION_ONE, marks & ~MARK_ANSWERED);
+        if (was_check && (load_seq_cst(&pool->gate) & GATE_COUNT)) /* pairs with count_checks in doubt.c */
+                waitq_serve(pool);
 }
 
 void op_finish(struct lido_pool *pool, struct lido_slot *slot)

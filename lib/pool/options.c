@@ -73,6 +73,8 @@ static const struct option table[] = {
         TIMED(ageing, ms, 1 * S, "a priority class is worth so much waiting"),
         TIMED(codel_target, ms, LIDO_NEVER, "shed load when the shortest wait exceeds this"),
         TIMED(codel_interval, ms, 2 * S, "over so long"),
+        CHOSEN(queue_policy, "reject drop_oldest drop_lowest", LIDO_LINE_DROP_LOWEST, "who goes when the line is full"),
+        COUNTED(backtrace_every, "leases", 0, 0, MANY, "one lease in so many has its backtrace kept"),
 };
 #define OPTIONS (sizeof table / sizeof table[0])
 

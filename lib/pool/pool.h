@@ -23,6 +23,7 @@
 #include "pool/codel.h"
 #include "pool/quota.h"
 #include "pool/slots.h"
+#include "pool/trace.h"
 #include "pool/turnstile.h"
 
 #define GATE_COUNT UINT64_C(0xffffffff)         /* waiters in line */
@@ -56,6 +57,8 @@ struct pool_host {
         struct inbox called; /* pools that want to be tended */
         void (*wake)(struct pool_host *host);     /* any thread, no lock held; cheap when it is awake already */
         _Atomic uint32_t thread;                  /* the loop's thread id; 0 before it runs */
+        uint64_t seed;                            /* of its pools' jitter; 0: each from the system; constant while it runs */
+        _Atomic uint64_t seeded;                  /* how many it has given one */
         struct uv_loop_s *loop;                   /* constant while it runs; for watch hooks, never looked into */
 };
 
@@ -95,7 +98,9 @@ struct lido_pool {
         uint32_t hint_index;         /* constant: its place among a thread's hints */
         struct lido_factory factory; /* constant */
         _Atomic(struct options_version *) options; /* what is in force; swapped as a whole, under waitq.lock */
+        struct traces traces;        /* grown under waitq.lock */
         char name[32];               /* constant */
+        uint64_t seed;               /* constant; the n-th object's jitter is drawn from it and n */
 
         _Atomic uint32_t max;
         _Atomic uint32_t live;    /* slots that are not VACANT; up before an open, down after VACANT is stored */
@@ -103,6 +108,7 @@ struct lido_pool {
         _Atomic uint32_t guests;  /* threads and requests that wait or have just waited: the pool does not end before they leave */
         _Atomic uint32_t called;  /* it lies in host->called */
         _Atomic uint64_t rotate_over_ns; /* a rotation is asked for, over so long; 0: none */
+        _Atomic uint64_t rotate_asked_ns; /* what was born before is to be replaced; 0: no rotation was ever asked for */
         _Atomic uint32_t look_now; /* the keeper is to look at every slot */
         _Atomic uint32_t tried;   /* somebody found nothing idle and did not wait */
         _Atomic uint64_t release_order;
@@ -113,6 +119,7 @@ struct lido_pool {
         struct quota quota[QUOTAS];
         _Atomic(struct lido_budget *) budget; /* set before anybody knows the pool, NULL once it has ended */
         struct budget_member budgeted;        /* guarded by the lock of the budget */
+        _Atomic uint64_t suspended_ns;        /* how long the machine had been suspended when the pool looked last */
         _Atomic uint64_t used_ns;             /* when it was used last, as far as is known */
         _Atomic(struct pool_owner *) owner;   /* set while it is opened, then constant; NULL: the embedder */
         struct turnstile turnstile;           /* for those who acquire several leases at once */
@@ -207,7 +214,8 @@ void pool_look_again(struct lido_pool *pool);
  * here and now. Threads: any, no lock held. */
 void pool_send(struct lido_pool *pool, struct lido_slot *slot);
 
-/* Claim an idle or rested slot in the pool's order. Returns: the slot, a lease of *ret_generation; NULL: none. */
+/* Claim an idle or rested slot in the pool's order. Returns: the slot, a lease of *ret_generation; NULL: none but what is
+ * doubted (doubt.h), if *ret_had_rested says so. */
 struct lido_slot *pool_claim(struct lido_pool *pool, uint64_t *ret_generation, bool *ret_had_rested);
 
 /* In a FIFO pool, note when the slot was given back. The caller owns it. */
@@ -219,6 +227,9 @@ void pool_decide(struct lido_pool *pool, struct lido_slot *slot, uint64_t genera
 
 /* As pool_decide, for one whose marks are still on it. */
 void pool_decide_marked(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation);
+
+/* Claim every object that nobody uses and call `act` with it; mark every one in use. Threads: any, no lock held. */
+void pool_for_all(struct lido_pool *pool, uint64_t mark, void (*act)(struct lido_pool *, struct lido_slot *, uint64_t));
 
 /* Set max, and the limit with it. waitq.lock is held, and there are slots enough. */
 void pool_set_max(struct lido_pool *pool, uint32_t max);

@@ -49,15 +49,33 @@ bool slot_mark(struct lido_slot *slot, uint64_t generation, enum slot_state stat
         return false;
 }
 
+bool slot_hold(struct lido_slot *slot, uint64_t generation, enum slot_state state)
+{
+        uint64_t seen = load_acquire(&slot->word);
+
+        while (word_generation(seen) == generation && word_state(seen) == state) {
+                if (seen & MARK_INTERRUPTING) {
+                        thread_yield();
+                        seen = load_acquire(&slot->word);
+                } else if (slot_move(slot, &seen, seen | MARK_INTERRUPTING)) {
+                        return true;
+                }
+        }
+        return false;
+}
+
+void slot_let_go(struct lido_slot *slot)
+{
+        uint64_t seen = load_acquire(&slot->word);
+
+        while (!slot_move(slot, &seen, seen & ~MARK_INTERRUPTING))
+                ;
+}
+
 /* The first index of chunk k. */
 static uint32_t chunk_start(unsigned k)
 {
         return CHUNK_SLOTS * ((1u << k) - 1);
-}
-
-static unsigned chunk_of(uint32_t index)
-{
-        return 31u - (unsigned)__builtin_clz(index / CHUNK_SLOTS + 1);
 }
 
 /* A slot joins a pool: its word comes last, so that whoever sees it sees the pool too. The generation begins at random,
@@ -85,7 +103,8 @@ int slots_grow(struct slots *slots, struct lido_pool *pool, uint32_t count)
         struct random random = { random_seed() };
 
         while (load_relaxed(&slots->capacity) < count) {
-                unsigned k = chunk_of(load_relaxed(&slots->capacity));
+                uint32_t place;
+                unsigned k = slots_chunk_of(load_relaxed(&slots->capacity), &place);
                 struct lido_slot *chunk = k < CHUNKS ? region_take(k) : NULL;
 
                 if (!chunk)
@@ -116,18 +135,19 @@ void slots_fini(struct slots *slots)
 
 struct lido_slot *slots_at(const struct slots *slots, uint32_t index)
 {
-        unsigned k = chunk_of(index);
+        uint32_t place;
+        unsigned k = slots_chunk_of(index, &place);
 
-        return load_acquire(&slots->chunk[k]) + (index - chunk_start(k));
+        return load_acquire(&slots->chunk[k]) + place;
 }
 
 bool slots_has(const struct slots *slots, const struct lido_slot *slot)
 {
-        uint32_t index = load_relaxed(&slot->index);
-        unsigned k = chunk_of(index);
+        uint32_t place;
+        unsigned k = slots_chunk_of(load_relaxed(&slot->index), &place);
         struct lido_slot *chunk = k < CHUNKS ? load_acquire(&slots->chunk[k]) : NULL;
 
-        return chunk && chunk + (index - chunk_start(k)) == slot;
+        return chunk && chunk + place == slot;
 }
 
 static bool claim_as_lease(struct lido_slot *slot, uint64_t word, uint64_t *ret_generation)
@@ -138,56 +158,94 @@ static bool claim_as_lease(struct lido_slot *slot, uint64_t word, uint64_t *ret_
         return true;
 }
 
-struct lido_slot *slots_claim(struct slots *slots, uint64_t *ret_generation, bool *ret_had_rested)
+bool slot_is_doubted(const struct lido_slot *slot, uint64_t word, struct slots_doubt *doubt)
 {
-        bool any_rested = false;
+        if (word & MARK_SUSPECT)
+                return true;
+        if (!doubt->by_clock)
+                return false;
+        if (doubt->now_ns == 0) {
+                uint64_t boot_ns = clock_boot_ns();
 
-        slots_for_each (slot, slots) {
-                uint64_t word = load_seq_cst(&slot->word); /* law 2: pairs with lido_release_at */
-
-                if (word_state(word) == SLOT_RESTED)
-                        any_rested = true;
-                if (word_state(word) == SLOT_IDLE && claim_as_lease(slot, word, ret_generation)) {
-                        *ret_had_rested = false;
-                        return slot;
-                }
+                doubt->now_ns = clock_now_ns();
+                doubt->is_suspended = boot_ns >= doubt->now_ns + doubt->suspended_ns + SUSPEND_NS;
         }
-        if (!any_rested)
-                return NULL;
+        return doubt->is_suspended || doubt->now_ns >= clock_after_ms(load_relaxed(&slot->seen_ns), doubt->after_ms);
+}
+
+/* May it be claimed? *ret_is_passed_over is set when it may not because it is doubted. */
+static bool is_claimable(const struct lido_slot *slot, uint64_t word, struct slots_doubt *doubt, bool *ret_is_passed_over)
+{
+        if (word_state(word) == SLOT_IDLE)
+                return true;
+        if (word_state(word) != SLOT_RESTED)
+                return false;
+        if (doubt && slot_is_doubted(slot, word, doubt)) {
+                *ret_is_passed_over = true;
+                return false;
+        }
+        return true;
+}
+
+static struct lido_slot *claim_rested(struct slots *slots, struct slots_doubt *doubt, uint64_t *ret_generation,
+                                      bool *ret_had_rested)
+{
+        bool is_passed_over = false;
+
         slots_for_each (slot, slots) {
                 uint64_t word = load_seq_cst(&slot->word); /* law 2: pairs with lido_release_at */
 
-                if ((word_state(word) == SLOT_IDLE || word_state(word) == SLOT_RESTED) &&
-                    claim_as_lease(slot, word, ret_generation)) {
+                if (is_claimable(slot, word, doubt, &is_passed_over) && claim_as_lease(slot, word, ret_generation)) {
                         *ret_had_rested = word_state(word) == SLOT_RESTED;
                         return slot;
                 }
         }
+        *ret_had_rested = is_passed_over;
         return NULL;
 }
 
-struct lido_slot *slots_claim_oldest(struct slots *slots, uint64_t *ret_generation, bool *ret_had_rested)
+/* A claim that fails may have lost to the keeper, who has put the slot to rest: it is idle still. */
+struct lido_slot *slots_claim(struct slots *slots, struct slots_doubt *doubt, uint64_t *ret_generation, bool *ret_had_rested)
+{
+        bool any_rested = false;
+
+        *ret_had_rested = false;
+        slots_for_each (slot, slots) {
+                uint64_t word = load_seq_cst(&slot->word); /* law 2: pairs with lido_release_at */
+
+                if (word_state(word) == SLOT_RESTED) {
+                        any_rested = true;
+                } else if (word_state(word) == SLOT_IDLE) {
+                        if (claim_as_lease(slot, word, ret_generation))
+                                return slot;
+                        any_rested = any_rested || word_state(load_relaxed(&slot->word)) == SLOT_RESTED;
+                }
+        }
+        return any_rested ? claim_rested(slots, doubt, ret_generation, ret_had_rested) : NULL;
+}
+
+struct lido_slot *slots_claim_oldest(struct slots *slots, struct slots_doubt *doubt, uint64_t *ret_generation,
+                                     bool *ret_had_rested)
 {
         for (;;) {
                 struct lido_slot *oldest = NULL;
                 uint64_t oldest_word = 0, oldest_order = UINT64_MAX;
+                bool is_passed_over = false;
 
                 slots_for_each (slot, slots) {
                         uint64_t word = load_seq_cst(&slot->word); /* law 2: pairs with lido_release_at */
 
-                        if ((word_state(word) == SLOT_IDLE || word_state(word) == SLOT_RESTED) &&
-                            load_relaxed(&slot->order) < oldest_order) {
+                        if (is_claimable(slot, word, doubt, &is_passed_over) && load_relaxed(&slot->order) < oldest_order) {
                                 oldest = slot;
                                 oldest_word = word;
                                 oldest_order = load_relaxed(&slot->order);
                         }
                 }
+                *ret_had_rested = oldest ? word_state(oldest_word) == SLOT_RESTED : is_passed_over;
                 if (!oldest)
                         return NULL;
-                if (claim_as_lease(oldest, oldest_word, ret_generation)) {
-                        *ret_had_rested = word_state(oldest_word) == SLOT_RESTED;
+                if (claim_as_lease(oldest, oldest_word, ret_generation))
                         return oldest;
-                }
         }
 }
 
@@ -241,5 +299,5 @@ void slots_count(const struct slots *slots, uint32_t count[SLOT_STATES])
         for (int state = 0; state < SLOT_STATES; state++)
                 count[state] = 0;
         slots_for_each (slot, slots)
-                count[word_state(load_acquire(&slot->word))]++;
+                count[word_state(load_seq_cst(&slot->word))]++; /* law 2: steal_one counts after it has set COVETED */
 }

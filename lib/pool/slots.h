@@ -26,7 +26,7 @@
  *      RESTED    -> LEASED     slots_claim
  *      IDLE, RESTED -> LEASED  slots_claim_this        the keeper claims like any borrower, and then owns a lease
  *      LEASED    -> IDLE       lido_release_at (hot), give_back, pool_offer
- *      LEASED    -> RESTED     lido_pool_suspect: put back with a doubt
+ *      LEASED    -> RESTED     doubt_rest: put back with a doubt
  *      LEASED    -> LEASED     slot_pass_on            a new generation: the old lease has ended, the slot has not been
  *                                                      free in between. So a slot is handed from hand to hand.
  *      LEASED    -> CHECKING, RESETTING, CLOSING       op_want
@@ -56,6 +56,7 @@
 
 #include "base/assert.h"
 #include "base/atomic.h"
+#include "base/clock.h"
 #include "base/inbox.h"
 #include "lido/pool.h"
 #include "pool/region.h"
@@ -81,7 +82,7 @@ enum slot_state {
 #define MARK_REVOKED UINT64_C(0x080)      /* its lease was taken back; the holder may not know yet */
 #define MARK_ANSWERED UINT64_C(0x100)     /* its op has been answered */
 #define MARK_OVERDUE UINT64_C(0x200)      /* its op was told to hurry */
-#define MARK_INTERRUPTING UINT64_C(0x400) /* the interrupt hook is at work on it: do not free the object */
+#define MARK_INTERRUPTING UINT64_C(0x400) /* a hook is at work on it beside its owner: do not free the object */
 #define MARKS UINT64_C(0xff0)
 #define STATE_MASK UINT64_C(0x00f)
 #define GENERATION_SHIFT 12
@@ -152,7 +153,7 @@ struct lido_slot {
         /* Of the keeper alone. */
         _Atomic uint64_t seen_word; /* as the last pass found it; reports read it */
         _Atomic uint64_t seen_ns;   /* since when it has been as seen_word says; reports read it */
-        uint64_t checked_ns;        /* when it was known to be alive */
+        _Atomic uint64_t checked_ns; /* owner writes: when it was known to be alive */
         uint32_t seen_leases;       /* as the last pass found `leases`, the low half */
         uint8_t is_aged;            /* it is near the end of its lifetime, and a replacement was asked for if need be */
         uint8_t is_watched;         /* watch was called and unwatch was not */
@@ -207,11 +208,25 @@ uint64_t slot_pass_on(struct lido_slot *slot, uint64_t generation, enum slot_sta
 /* Add marks to a slot if its word still has this generation and state. Returns: false if not. Threads: any. */
 bool slot_mark(struct lido_slot *slot, uint64_t generation, enum slot_state state, uint64_t marks);
 
+/* Keep whoever owns a slot from letting go of its object (he waits) while something that does not block is done with it
+ * beside him: interrupt, describe. One at a time. Returns: false when the word has moved on. Threads: any. */
+bool slot_hold(struct lido_slot *slot, uint64_t generation, enum slot_state state);
+void slot_let_go(struct lido_slot *slot);
+
 /* Make room for `count` slots. Returns: LIDO_OK; LIDO_ENOMEM. Threads: one at a time, by the pool's lock. */
 int slots_grow(struct slots *slots, struct lido_pool *pool, uint32_t count);
 
 /* Give all slots back. Every one is VACANT. */
 void slots_fini(struct slots *slots);
+
+/* In which chunk a slot of this index is, and where in it. */
+static inline unsigned slots_chunk_of(uint32_t index, uint32_t *ret_place)
+{
+        unsigned k = 31u - (unsigned)__builtin_clz(index / CHUNK_SLOTS + 1);
+
+        *ret_place = index - CHUNK_SLOTS * ((1u << k) - 1);
+        return k;
+}
 
 /* The slot of an index below capacity. */
 struct lido_slot *slots_at(const struct slots *slots, uint32_t index);
@@ -219,12 +234,27 @@ struct lido_slot *slots_at(const struct slots *slots, uint32_t index);
 /* Is this slot one of these now? It may have been another pool's, whose memory this one has. Threads: any. */
 bool slots_has(const struct slots *slots, const struct lido_slot *slot);
 
-/* Claim an idle slot, or else a rested one: the lowest, so that load gathers there and the high ones fall idle.
- * Returns: the slot, now LEASED, its generation in *ret_generation and whether it had rested; NULL: none. */
-struct lido_slot *slots_claim(struct slots *slots, uint64_t *ret_generation, bool *ret_had_rested);
+/* Which slots at rest are doubted: those so marked; those that have slept for `after_ms` (negative: however long); and all when
+ * the machine has been suspended since `suspended_ns` (base/clock.h). The clocks are read when they are needed first. */
+struct slots_doubt {
+        bool by_clock; /* not only by marks */
+        bool is_suspended;
+        int64_t after_ms;
+        uint64_t suspended_ns;
+        uint64_t now_ns; /* 0: not read yet */
+};
+#define SUSPEND_NS NS_PER_S /* a shorter suspend is none that a peer would notice */
+bool slot_is_doubted(const struct lido_slot *slot, uint64_t word, struct slots_doubt *doubt);
+
+/* Claim an idle slot, or else a rested one: the lowest, so that load gathers there and the high ones fall idle. One at rest
+ * that is doubted is passed over; without a `doubt` (NULL) none is.
+ * Returns: the slot, now LEASED, its generation in *ret_generation and whether it had rested; NULL: none, and *ret_had_rested
+ * tells whether one was passed over. */
+struct lido_slot *slots_claim(struct slots *slots, struct slots_doubt *doubt, uint64_t *ret_generation, bool *ret_had_rested);
 
 /* As slots_claim, but the one that was given back longest ago. */
-struct lido_slot *slots_claim_oldest(struct slots *slots, uint64_t *ret_generation, bool *ret_had_rested);
+struct lido_slot *slots_claim_oldest(struct slots *slots, struct slots_doubt *doubt, uint64_t *ret_generation,
+                                     bool *ret_had_rested);
 
 /* Claim this slot out of IDLE or RESTED, if it is still as `word` says. */
 bool slots_claim_this(struct lido_slot *slot, uint64_t word, uint64_t *ret_generation);

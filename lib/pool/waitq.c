@@ -1,5 +1,7 @@
 #include "pool/waitq.h"
 
+#include "pool/doubt.h"
+
 /* Those to be woken once the lock is given up. A thread's waiter may be gone by then: only the address of its word is
  * kept. A request's is not: notify has not been called. */
 #define WAKES 16
@@ -237,7 +239,7 @@ void waitq_serve(struct lido_pool *pool)
         struct wakes wakes = { .count = 0 };
         struct lido_slot *marked = NULL;
         uint64_t generation;
-        bool is_more, had_rested, fell_idle = false, again = false;
+        bool is_more, had_rested, fell_idle = false, again = false, is_short = false;
 
         do {
                 is_more = false;
@@ -245,8 +247,10 @@ void waitq_serve(struct lido_pool *pool)
                 while (!is_more && may_serve(pool)) {
                         struct lido_slot *slot = pool_claim(pool, &generation, &had_rested);
 
-                        if (!slot)
+                        if (!slot) {
+                                is_short = had_rested;
                                 break;
+                        }
                         if (!waitq_give(pool, slot, generation, had_rested ? FROM_REST : FROM_IDLE, &wakes, &again)) {
                                 if (!fall_idle(pool, slot, generation))
                                         marked = slot;
@@ -262,6 +266,8 @@ void waitq_serve(struct lido_pool *pool)
                 pool_decide_marked(pool, marked, generation);
         else if (fell_idle)
                 notice_idle(pool);
+        if (is_short)
+                doubt_check(pool, 0);
 }
 
 void pool_offer(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation)
@@ -352,18 +358,52 @@ static bool is_deadlocked(struct lido_pool *pool) REQUIRES(pool->waitq.lock)
         return true;
 }
 
-static int refusal(struct lido_pool *pool, const struct pool_waiter *w, uint64_t gate)
+static int refusal(struct lido_pool *pool, uint64_t gate)
 {
         if (gate & (GATE_CLOSED | GATE_ORPHANED))
                 return LIDO_ECLOSED;
         if (gate & GATE_REJECTING)
                 return LIDO_EPAUSED;
-        if (!w->is_front && (gate & GATE_COUNT) >= pool_options(pool)->queue_limit)
-                return LIDO_EQUEUEFULL;
         if (pool_options(pool)->fail_fast && load_relaxed(&pool->is_failing) &&
             load_seq_cst(&pool->live) <= load_seq_cst(&pool->opening))
                 return LIDO_EUNAVAIL;
         return LIDO_OK;
+}
+
+static const int lowest_first[PRIORITIES] = { LIDO_PRIORITY_LOW, LIDO_PRIORITY_NORMAL, LIDO_PRIORITY_HIGH, LIDO_PRIORITY_CRITICAL };
+
+/* Who goes for a newcomer of this class; NULL: nobody. */
+static struct pool_waiter *victim_for(struct lido_pool *pool, int priority) REQUIRES(pool->waitq.lock)
+{
+        int policy = pool_options(pool)->queue_policy;
+
+        for (int i = 0; policy != LIDO_LINE_REJECT && lowest_first[i] != LIDO_PRIORITY_CRITICAL; i++) {
+                struct list *line = &pool->waitq.line[lowest_first[i]];
+
+                if (policy == LIDO_LINE_DROP_LOWEST && lowest_first[i] == priority)
+                        return NULL;
+                if (!list_is_empty(line))
+                        return waiter_at(policy == LIDO_LINE_DROP_OLDEST ? line->next : line->prev);
+                if (lowest_first[i] == priority)
+                        return NULL;
+        }
+        return NULL;
+}
+
+/* Is there a place in line for the newcomer, or is one made? He serves the line next, so a poke that dies here is made good. */
+static bool has_place(struct lido_pool *pool, const struct pool_waiter *w, struct wakes *wakes) REQUIRES(pool->waitq.lock)
+{
+        struct pool_waiter *victim;
+
+        if (w->is_front || waitq_length(pool) < pool_options(pool)->queue_limit)
+                return true;
+        victim = victim_for(pool, w->priority);
+        if (!victim)
+                return false;
+        unlink_waiter(pool, victim);
+        victim->waiter.code = LIDO_ESHED;
+        wakes->shed += settle(victim, WAITER_FAILED, wakes);
+        return true;
 }
 
 static void link_waiter(struct lido_pool *pool, struct pool_waiter *w) REQUIRES(pool->waitq.lock)
@@ -383,10 +423,13 @@ static void link_waiter(struct lido_pool *pool, struct pool_waiter *w) REQUIRES(
 
 int waitq_join(struct lido_pool *pool, struct pool_waiter *w)
 {
+        struct wakes wakes = { .count = 0 };
         int rc;
 
         mutex_lock(&pool->waitq.lock);
-        rc = w->is_canceled ? LIDO_ECANCELED : refusal(pool, w, load_seq_cst(&pool->gate));
+        rc = w->is_canceled ? LIDO_ECANCELED : refusal(pool, load_seq_cst(&pool->gate));
+        if (rc == LIDO_OK && !has_place(pool, w, &wakes))
+                rc = LIDO_EQUEUEFULL;
         if (rc == LIDO_OK) {
                 link_waiter(pool, w);
                 if (w->is_nested && is_deadlocked(pool)) {
@@ -401,6 +444,8 @@ int waitq_join(struct lido_pool *pool, struct pool_waiter *w)
                 }
         }
         mutex_unlock(&pool->waitq.lock);
+        tell_shed(pool, &wakes);
+        wake_all(&wakes);
         return rc;
 }
 

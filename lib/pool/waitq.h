@@ -26,7 +26,8 @@
  *     line after that serves it himself (law 2).
  *   - A waiter is given a slot while it fails its deadline: settling decides, and the thread that lost takes the gift.
  *
- * Locks: waitq.lock is the only one; nothing else is locked under it but the mailbox of the keeper, which has none.
+ * Locks: waitq.lock is the only one. Under it letters are sent to the keeper, whose mailbox has no lock, and memory is taken when a
+ * pool is opened, grows or is reconfigured: the locks of memory (base/shelf.h, region.c) are the innermost.
  * Nobody is woken under it.
  */
 #ifndef LIDO_POOL_WAITQ_H

@@ -1,14 +1,15 @@
 /* Words for people: the blame report as a paragraph, and the dump of a pool, which is written without memory or locks so
  * that it works in a signal handler. */
 #include <errno.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/stack.h"
 #include "lido/stats.h"
 #include "pool/blame.h"
+#include "watch/states.h"
+#include "watch/text.h"
 
 static const char *const cause_text[] = {
         [LIDO_CAUSE_NONE] = "nothing stands in the way",
@@ -25,43 +26,59 @@ static const char *const cause_text[] = {
         [LIDO_CAUSE_UPKEEP] = "objects are being checked, reset or closed",
 };
 
-struct text {
-        char *at;
-        size_t size, length; /* length counts what did not fit, too */
-};
-
-static void add(struct text *text, const char *format, ...) __attribute__((format(printf, 2, 3)));
-
-static void add(struct text *text, const char *format, ...)
+/* The first frames are in lido itself, unless it is a part of the program and so are all. */
+static uint32_t first_of_borrower(void *const *frames, uint32_t count)
 {
-        size_t room = text->length < text->size ? text->size - text->length : 0;
-        va_list arguments;
-        int length;
+        const void *own = stack_object((const void *)(uintptr_t)first_of_borrower);
+        uint32_t first = 0;
 
-        va_start(arguments, format);
-        length = vsnprintf(room > 0 ? text->at + text->length : NULL, room, format, arguments);
-        va_end(arguments);
-        if (length > 0)
-                text->length += (size_t)length;
+        while (own && first < count && stack_object(frames[first]) == own)
+                first++;
+        return first < count ? first : 0;
+}
+
+static void add_frames(struct text *text, void *const *frames, uint32_t count)
+{
+        char name[256];
+
+        for (uint32_t first = first_of_borrower(frames, count), i = first; i < count; i++) {
+                stack_name(frames[i], name, sizeof name);
+                text_add(text, "%s%s", i == first ? "" : " < ", name);
+        }
+}
+
+size_t lido_frames_text(void *const *frames, uint32_t count, char *text, size_t size)
+{
+        struct text t;
+
+        text_init(&t, text, size);
+        add_frames(&t, frames, count);
+        return t.length;
 }
 
 size_t lido_blame_text(const struct lido_blame *blame, char *text, size_t size)
 {
-        struct text t = { text, size, 0 };
         bool is_known = blame->cause >= 0 && (size_t)blame->cause < sizeof cause_text / sizeof cause_text[0];
+        struct text t;
 
-        if (size > 0)
-                text[0] = '\0';
-        add(&t, "%s: max %u, live %u, idle %u, leased %u, opening %u, waiting %u", is_known ? cause_text[blame->cause] : "?",
+        text_init(&t, text, size);
+        text_add(&t, "%s: max %u, live %u, idle %u, leased %u, opening %u, waiting %u", is_known ? cause_text[blame->cause] : "?",
             blame->max, blame->live, blame->idle, blame->leased, blame->opening, blame->waiting);
         if (blame->last_error_is_set)
-                add(&t, "; last open error %.1f s ago: %s%s%s", (double)blame->last_error_age_ns / 1e9,
+                text_add(&t, "; last open error %.1f s ago: %s%s%s", (double)blame->last_error_age_ns / 1e9,
                     blame->last_error.sqlstate, blame->last_error.sqlstate[0] ? " " : "", blame->last_error.text);
-        for (uint32_t i = 0; i < blame->holders && i < LIDO_BLAME_HOLDERS; i++)
-                add(&t, "%s%s by thread %u%s%s for %.3f s", i == 0 ? "; held at " : ", ",
-                    blame->holder[i].site ? blame->holder[i].site : "?", blame->holder[i].thread,
-                    blame->holder[i].tag ? " for " : "", blame->holder[i].tag ? blame->holder[i].tag : "",
-                    (double)blame->holder[i].held_ns / 1e9);
+        for (uint32_t i = 0; i < blame->holders && i < LIDO_BLAME_HOLDERS; i++) {
+                const struct lido_holder *holder = &blame->holder[i];
+
+                text_add(&t, "%s%s by thread %u%s%s for %.3f s", i == 0 ? "; held at " : ", ",
+                    holder->site ? holder->site : "?", holder->thread, holder->tag ? " for " : "",
+                    holder->tag ? holder->tag : "", (double)holder->held_ns / 1e9);
+                if (holder->frame_count > 0 && holder->frame_count <= LIDO_HOLDER_FRAMES) {
+                        text_add(&t, " [");
+                        add_frames(&t, holder->frame, holder->frame_count);
+                        text_add(&t, "]");
+                }
+        }
         return t.length;
 }
 
@@ -109,12 +126,6 @@ static bool flush(struct line *line, int fd)
         return true;
 }
 
-static const char *const state_name[SLOT_STATES] = {
-        [SLOT_VACANT] = "vacant",     [SLOT_OPENING] = "opening",     [SLOT_IDLE] = "idle",
-        [SLOT_RESTED] = "rested",     [SLOT_LEASED] = "leased",       [SLOT_CHECKING] = "checking",
-        [SLOT_RESETTING] = "resetting", [SLOT_CLOSING] = "closing",
-};
-
 static void put_slot(struct line *line, struct lido_pool *pool, struct lido_slot *slot, uint64_t now)
 {
         uint64_t word = load_acquire(&slot->word);
@@ -123,7 +134,7 @@ static void put_slot(struct line *line, struct lido_pool *pool, struct lido_slot
         put(line, "  slot ");
         put_number(line, load_relaxed(&slot->index));
         put(line, " ");
-        put(line, state_name[word_state(word)]);
+        put(line, state_names[word_state(word)]);
         put(line, " leases ");
         put_number(line, load_relaxed(&slot->leases));
         if (word_state(word) != SLOT_LEASED)

@@ -62,6 +62,7 @@ static void read_counters(struct lido_pool *pool, struct lido_stats *stats)
         stats->reset = load_relaxed(&pool->was_reset);
         stats->misused = load_relaxed(&pool->misused);
         stats->leaked = load_relaxed(&pool->leaked);
+        stats->shed = load_relaxed(&pool->shed);
         for (int i = 0; i < LIDO_CLOSE_REASONS; i++)
                 stats->closed[i] = load_relaxed(&pool->closed[i]);
 }

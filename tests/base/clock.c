@@ -40,6 +40,15 @@ START_TEST(the_boot_clock_is_never_behind)
 }
 END_TEST
 
+START_TEST(the_time_suspended_does_not_grow_while_the_machine_runs)
+{
+        uint64_t before = clock_suspended_ns();
+
+        for (int i = 0; i < 1000; i++)
+                ck_assert_uint_lt(clock_suspended_ns(), before + NS_PER_S);
+}
+END_TEST
+
 START_TEST(a_duration_is_added_in_milliseconds)
 {
         ck_assert_uint_eq(clock_after_ms(5, 0), 5);
@@ -76,6 +85,7 @@ int main(void)
                                                time_does_not_go_back,
                                                it_is_the_monotonic_clock_whatever_the_calendar_says,
                                                the_boot_clock_is_never_behind,
+                                               the_time_suspended_does_not_grow_while_the_machine_runs,
                                                a_duration_is_added_in_milliseconds,
                                                a_negative_duration_never_ends,
                                                sums_saturate,

@@ -18,6 +18,16 @@ START_TEST(a_seed_gives_the_same_numbers_each_time)
 }
 END_TEST
 
+START_TEST(a_generator_can_begin_in_the_middle)
+{
+        struct random walked = { 42 }, begun = random_after((struct random){ 42 }, 1000);
+
+        for (int i = 0; i < 1000; i++)
+                random_next(&walked);
+        ck_assert_uint_eq(random_next(&walked), random_next(&begun));
+}
+END_TEST
+
 START_TEST(a_number_below_a_limit_is_below_it_and_takes_every_value)
 {
         struct random random = { 1 };
@@ -47,6 +57,7 @@ END_TEST
 int main(void)
 {
         return suite_run("base/random", (const TTest *[]){
+                                                a_generator_can_begin_in_the_middle,
                                                 a_seed_gives_the_same_numbers_each_time,
                                                 a_number_below_a_limit_is_below_it_and_takes_every_value,
                                                 two_seeds_of_the_system_differ,

@@ -5,6 +5,33 @@
 
 #include <string.h>
 
+START_TEST(whether_an_acquire_would_wait_is_told_without_one)
+{
+        struct desk *desk = desk_new();
+        lido_lease lease;
+
+        desk->f.options.max = 1;
+        desk->f.options.check_interval_ms = LIDO_NEVER;
+        desk_open(desk);
+        ck_assert_int_eq(lido_would_wait(desk->pool), 1); /* for an open */
+        desk_warm_up(desk, 1);
+        ck_assert_int_eq(lido_would_wait(desk->pool), 0);
+        lease = desk_acquire(desk);
+        ck_assert_int_eq(lido_would_wait(desk->pool), 1);
+        must_release(lease);
+        desk_pass_time(desk, 60 * NS_PER_S);
+        ck_assert_int_eq(lido_would_wait(desk->pool), 1); /* for a check */
+        lido_pool_suspect(desk->pool);
+        desk_turn(desk);
+        lido_pool_pause(desk->pool, LIDO_PAUSE_HOLD);
+        ck_assert_int_eq(lido_would_wait(desk->pool), 1);
+        lido_pool_resume(desk->pool);
+        ck_assert_int_eq(lido_would_wait(desk->pool), 0);
+        ck_assert_int_eq(lido_would_wait(NULL), 0);
+        desk_end(desk);
+}
+END_TEST
+
 START_TEST(a_pause_holds_borrowers_in_line_and_resume_serves_them_in_order)
 {
         struct desk *desk = desk_new();
@@ -136,6 +163,108 @@ START_TEST(a_borrower_does_not_get_a_suspect_that_fails_its_check)
 }
 END_TEST
 
+/* A pool of `max` that has been at rest for two seconds. */
+static struct desk *at_rest(uint32_t max)
+{
+        struct desk *desk = desk_new();
+
+        desk->f.options.max = max;
+        desk->f.options.open_limit = 2;
+        desk_open(desk);
+        desk_warm_up(desk, max);
+        desk_pass_time(desk, 2 * NS_PER_S);
+        fake_always(&desk->f.fake, FAKE_CHECK, (struct fake_step){ .way = FAKE_LATER });
+        return desk;
+}
+
+START_TEST(after_a_suspend_every_object_is_checked_before_it_is_lent)
+{
+        struct desk *desk = at_rest(5);
+        lido_lease lease;
+
+        clock_suspend(3600 * NS_PER_S);
+        ck_assert_int_eq(lido_try_acquire(desk->pool, &lease), LIDO_EEXHAUSTED); /* before the keeper has noticed */
+        desk_turn(desk);
+        ck_assert_uint_eq(heard(&desk->f, LIDO_EVENT_SUSPENDED), 1);
+        ck_assert_uint_eq(last_heard(&desk->f, LIDO_EVENT_SUSPENDED).age_ns, 3600 * NS_PER_S);
+        ck_assert_uint_eq(desk->f.fake.at_work[FAKE_CHECK], 2); /* a few at a time */
+
+        fake_always(&desk->f.fake, FAKE_CHECK, (struct fake_step){ .status = LIDO_OK });
+        fake_answer_all(&desk->f.fake);
+        desk_pass_time(desk, NS_PER_S);
+        ck_assert_uint_eq(stats_of(desk->pool).checked, 5);
+        ck_assert_uint_eq(heard(&desk->f, LIDO_EVENT_SUSPENDED), 1);
+        must_release(desk_acquire(desk));
+        desk_end(desk);
+}
+END_TEST
+
+START_TEST(a_suspend_is_noticed_at_the_keepers_next_turn_and_hot_objects_are_doubted_too)
+{
+        struct desk *desk = at_rest(2);
+        lido_lease lent = desk_acquire(desk), hot = desk_acquire(desk), lease;
+
+        must_release(hot);
+        clock_suspend(10 * NS_PER_S);
+        desk_turn(desk);
+        ck_assert_int_eq(lido_try_acquire(desk->pool, &lease), LIDO_EEXHAUSTED);
+        ck_assert_uint_eq(desk->f.fake.at_work[FAKE_CHECK], 1);
+        must_release(lent);
+        desk_turn(desk);
+
+        ck_assert_uint_eq(desk->f.fake.at_work[FAKE_CHECK], 2);
+        fake_answer_all(&desk->f.fake);
+        desk_turn(desk);
+        ck_assert_uint_eq(stats_of(desk->pool).idle, 2);
+        desk_end(desk);
+}
+END_TEST
+
+START_TEST(a_pool_opened_after_a_suspend_doubts_nothing)
+{
+        struct desk *desk;
+        lido_lease lease;
+
+        clock_suspend(3600 * NS_PER_S);
+        desk = at_rest(2);
+        desk_turn(desk);
+
+        lease = desk_acquire(desk);
+        ck_assert_uint_eq(heard(&desk->f, LIDO_EVENT_SUSPENDED), 0);
+        must_release(lease);
+        desk_end(desk);
+}
+END_TEST
+
+START_TEST(a_doze_of_less_than_a_second_is_no_suspend)
+{
+        struct desk *desk = at_rest(2);
+
+        clock_suspend(900 * NS_PER_MS);
+        desk_turn(desk);
+
+        must_release(desk_acquire(desk));
+        ck_assert_uint_eq(heard(&desk->f, LIDO_EVENT_SUSPENDED), 0);
+        desk_end(desk);
+}
+END_TEST
+
+START_TEST(a_suspend_is_told_even_where_nothing_can_be_checked)
+{
+        struct desk *desk = desk_new();
+
+        desk->f.fake.factory.check = NULL;
+        desk_open(desk);
+        desk_warm_up(desk, 2);
+        clock_suspend(3600 * NS_PER_S);
+        desk_turn(desk);
+
+        ck_assert_uint_eq(heard(&desk->f, LIDO_EVENT_SUSPENDED), 1);
+        must_release(desk_acquire(desk));
+        desk_end(desk);
+}
+END_TEST
+
 START_TEST(a_rotation_replaces_all_over_its_time_and_never_has_fewer)
 {
         struct desk *desk = desk_new();
@@ -163,6 +292,30 @@ START_TEST(a_rotation_replaces_all_over_its_time_and_never_has_fewer)
         ck_assert_uint_eq(stats_of(desk->pool).closed[LIDO_CLOSE_ROTATED], 5);
         ck_assert_uint_ge(fewest, 5);
         ck_assert_uint_le(desk->f.fake.most_alive, 6);
+        desk_end(desk);
+}
+END_TEST
+
+START_TEST(a_rotation_concerns_all_that_was_open_when_it_was_asked_for)
+{
+        struct desk *desk = desk_new();
+        struct waiting w = { .calls = 0 };
+        uint64_t early;
+
+        desk->f.options.max = 2;
+        desk_open(desk);
+        early = clock_now_ns();
+        clock_advance(NS_PER_S);
+        desk_wait(desk, &w, LIDO_NEVER);
+        keeper_turn(&desk->keeper, early); /* a long turn: what it opens is younger than the turn */
+        must_release(w.lease);
+        clock_advance(1);
+        lido_pool_rotate(desk->pool, 0);
+        desk->due_ns = keeper_turn(&desk->keeper, early);
+        desk_pass_time(desk, NS_PER_S);
+
+        ck_assert_uint_eq(stats_of(desk->pool).closed[LIDO_CLOSE_ROTATED], 1);
+        ck_assert_uint_eq(stats_of(desk->pool).live, 1);
         desk_end(desk);
 }
 END_TEST
@@ -315,13 +468,20 @@ END_TEST
 int main(void)
 {
         return suite_run("keeper/operate",
-                         (const TTest *[]){ a_pause_holds_borrowers_in_line_and_resume_serves_them_in_order,
+                         (const TTest *[]){ whether_an_acquire_would_wait_is_told_without_one,
+                                            a_pause_holds_borrowers_in_line_and_resume_serves_them_in_order,
                                             a_rejecting_pause_answers_those_in_line_and_those_who_come,
                                             trim_closes_idle_objects_down_to_what_is_kept,
                                             clear_closes_idle_objects_now_and_lent_ones_when_they_return,
                                             suspects_are_checked_before_they_are_lent_and_a_few_at_a_time,
+                                            after_a_suspend_every_object_is_checked_before_it_is_lent,
+                                            a_suspend_is_noticed_at_the_keepers_next_turn_and_hot_objects_are_doubted_too,
+                                            a_pool_opened_after_a_suspend_doubts_nothing,
+                                            a_doze_of_less_than_a_second_is_no_suspend,
+                                            a_suspend_is_told_even_where_nothing_can_be_checked,
                                             a_borrower_does_not_get_a_suspect_that_fails_its_check,
                                             a_rotation_replaces_all_over_its_time_and_never_has_fewer,
+                                            a_rotation_concerns_all_that_was_open_when_it_was_asked_for,
                                             a_rotation_closes_nothing_while_opening_fails,
                                             an_object_in_demand_is_replaced_before_its_lifetime_ends,
                                             an_adopted_object_is_lent_like_any_other,

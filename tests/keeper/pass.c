@@ -430,6 +430,176 @@ START_TEST(what_has_slept_long_is_checked_before_it_is_lent)
 }
 END_TEST
 
+/* A pool of five that has slept for so long that each must be checked; checks are answered when the test says so. */
+static struct desk *asleep(void)
+{
+        struct desk *desk = desk_new();
+
+        desk->f.options.check_interval_ms = LIDO_NEVER;
+        desk->f.options.idle_timeout_ms = LIDO_NEVER;
+        desk->f.options.lifetime_ms = LIDO_NEVER;
+        fake_always(&desk->f.fake, FAKE_CHECK, (struct fake_step){ .way = FAKE_LATER });
+        warm(desk, 5);
+        desk_pass_time(desk, MINUTE);
+        return desk;
+}
+
+static uint32_t under_check(struct desk *desk)
+{
+        desk_turn(desk);
+        return atomic_load(&desk->f.fake.at_work[FAKE_CHECK]);
+}
+
+START_TEST(one_who_comes_after_a_long_rest_has_one_object_checked_and_waits_for_it)
+{
+        struct desk *desk = asleep();
+        struct waiting w = { .calls = 0 };
+
+        desk_wait(desk, &w, 1000);
+        ck_assert_uint_eq(under_check(desk), 1);
+        ck_assert_uint_eq(w.calls, 0);
+        fake_answer(&desk->f.fake, FAKE_CHECK);
+        desk_turn(desk);
+
+        ck_assert_int_eq(w.status, LIDO_OK);
+        ck_assert_uint_eq(stats_of(desk->pool).checked, 1);
+        ck_assert_uint_eq(stats_of(desk->pool).idle, 4);
+        must_release(w.lease);
+        desk_end(desk);
+}
+END_TEST
+
+START_TEST(as_many_objects_are_checked_as_there_are_who_wait)
+{
+        struct desk *desk = asleep();
+        struct waiting w[3] = { { .calls = 0 } };
+
+        for (int i = 0; i < 3; i++) {
+                desk_wait(desk, &w[i], 1000);
+                ck_assert_uint_eq(under_check(desk), (uint32_t)i + 1);
+        }
+        fake_answer_all(&desk->f.fake);
+        desk_turn(desk);
+
+        for (int i = 0; i < 3; i++) {
+                ck_assert_int_eq(w[i].status, LIDO_OK);
+                must_release(w[i].lease);
+        }
+        ck_assert_uint_eq(stats_of(desk->pool).checked, 3);
+        desk_end(desk);
+}
+END_TEST
+
+START_TEST(tries_on_objects_that_have_slept_long_have_one_checked_and_lend_it_next)
+{
+        struct desk *desk = asleep();
+        lido_lease lease;
+
+        for (int i = 0; i < 10; i++) {
+                ck_assert_int_eq(lido_try_acquire(desk->pool, &lease), LIDO_EEXHAUSTED);
+                ck_assert_uint_eq(under_check(desk), 1);
+        }
+        fake_answer(&desk->f.fake, FAKE_CHECK);
+        desk_turn(desk);
+
+        must_release(desk_acquire(desk));
+        ck_assert_uint_eq(stats_of(desk->pool).checked, 1);
+        desk_end(desk);
+}
+END_TEST
+
+START_TEST(what_is_fresh_is_lent_while_others_have_slept_long)
+{
+        struct desk *desk = asleep();
+        struct waiting w = { .calls = 0 };
+        lido_lease lease;
+
+        desk_wait(desk, &w, 1000);
+        desk_turn(desk);
+        fake_answer(&desk->f.fake, FAKE_CHECK);
+        desk_turn(desk);
+        must_release(w.lease);
+        desk_pass_time(desk, 5 * NS_PER_S); /* at rest, but not for long */
+
+        lease = desk_acquire(desk);
+        ck_assert_uint_eq(under_check(desk), 0);
+        ck_assert_ptr_eq(lease.slot, w.lease.slot);
+        must_release(lease);
+        desk_end(desk);
+}
+END_TEST
+
+START_TEST(an_object_with_the_wanted_label_that_has_slept_long_is_not_lent_unchecked)
+{
+        struct desk *desk = desk_new();
+        struct lido_acquire_options options = LIDO_ACQUIRE_OPTIONS_INIT;
+        lido_lease lease;
+
+        desk->f.options.idle_timeout_ms = LIDO_NEVER;
+        desk->f.options.check_interval_ms = LIDO_NEVER;
+        warm(desk, 2);
+        lease = desk_acquire(desk);
+        ck_assert_int_eq(lido_set_label(lease, 7), LIDO_OK);
+        must_release(lease);
+        desk_pass_time(desk, MINUTE);
+        options.want_label = 7;
+
+        ck_assert_int_eq(lido_acquire_with(desk->pool, &options, &lease), LIDO_EDEADLK); /* the desk may not wait */
+        desk_turn(desk);
+        ck_assert_uint_eq(stats_of(desk->pool).checked, 1);
+        desk_end(desk);
+}
+END_TEST
+
+START_TEST(a_check_that_fails_is_followed_by_the_next_until_the_waiter_is_served)
+{
+        struct desk *desk = asleep();
+        struct waiting w = { .calls = 0 };
+
+        fake_always(&desk->f.fake, FAKE_CHECK, (struct fake_step){ .status = LIDO_OK });
+        fake_once(&desk->f.fake, FAKE_CHECK, (struct fake_step){ .status = LIDO_EFACTORY });
+        fake_once(&desk->f.fake, FAKE_CHECK, (struct fake_step){ .status = LIDO_EFACTORY });
+        fake_always(&desk->f.fake, FAKE_OPEN, (struct fake_step){ .status = LIDO_EFACTORY });
+        desk_wait(desk, &w, 1000);
+        desk_turn(desk);
+
+        ck_assert_int_eq(w.status, LIDO_OK);
+        ck_assert_uint_eq(closed(desk, LIDO_CLOSE_CHECK), 2);
+        must_release(w.lease);
+        desk_end(desk);
+}
+END_TEST
+
+START_TEST(a_check_that_fails_is_a_doubt_of_what_was_not_heard_of_since)
+{
+        struct desk *desk = desk_new();
+        lido_handle handle;
+        lido_lease lease;
+
+        fake_add_hooks(&desk->f.fake, FAKE_HAS_WATCH);
+        desk->f.options.open_limit = 2;
+        warm(desk, 5);
+        lease = desk_acquire(desk);
+        handle = object_of(lease)->handle;
+        must_release(lease);
+        desk_pass_time(desk, 2 * NS_PER_S);
+        fake_once(&desk->f.fake, FAKE_CHECK, (struct fake_step){ .status = LIDO_EFACTORY });
+        fake_always(&desk->f.fake, FAKE_CHECK, (struct fake_step){ .way = FAKE_LATER });
+        ck_assert_int_eq(lido_handle_suspect(handle, "it was slow"), LIDO_OK);
+
+        ck_assert_uint_eq(under_check(desk), 2); /* of the other four, a few at a time */
+        ck_assert_int_eq(lido_try_acquire(desk->pool, &lease), LIDO_EEXHAUSTED);
+        fake_answer_all(&desk->f.fake);
+        ck_assert_uint_eq(under_check(desk), 2);
+        fake_answer_all(&desk->f.fake);
+        desk_pass_time(desk, NS_PER_S);
+
+        ck_assert_uint_eq(stats_of(desk->pool).checked, 5);
+        ck_assert_uint_eq(closed(desk, LIDO_CLOSE_CHECK), 1);
+        desk_end(desk);
+}
+END_TEST
+
 START_TEST(an_object_in_use_does_not_rest)
 {
         struct desk *desk = warm(desk_new(), 1);
@@ -567,6 +737,13 @@ int main(void)
                                    a_factory_may_have_every_idle_object_peeked,
                                    all_dead_in_their_sleep_a_waiter_gets_a_new_one,
                                    what_has_slept_long_is_checked_before_it_is_lent,
+                                   one_who_comes_after_a_long_rest_has_one_object_checked_and_waits_for_it,
+                                   as_many_objects_are_checked_as_there_are_who_wait,
+                                   tries_on_objects_that_have_slept_long_have_one_checked_and_lend_it_next,
+                                   what_is_fresh_is_lent_while_others_have_slept_long,
+                                   an_object_with_the_wanted_label_that_has_slept_long_is_not_lent_unchecked,
+                                   a_check_that_fails_is_followed_by_the_next_until_the_waiter_is_served,
+                                   a_check_that_fails_is_a_doubt_of_what_was_not_heard_of_since,
                                    an_object_in_use_does_not_rest,
                                    without_jitter_the_lifetime_is_exact,
                                    lifetimes_drawn_apart_do_not_come_together_over_a_day,

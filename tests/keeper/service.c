@@ -8,6 +8,7 @@
 #include <unistd.h>
 #include <uv.h>
 
+#include "pool/slots.h"
 #include "support/crew.h"
 #include "support/fixture.h"
 #include "support/suite.h"
@@ -64,6 +65,38 @@ START_TEST(options_out_of_range_are_refused)
         ck_assert_int_eq(lido_service_attach(&service, NULL, NULL), LIDO_EINVAL);
         ck_assert_int_eq(lido_service_stop(NULL, 0), LIDO_EINVAL);
         ck_assert_ptr_null(service);
+}
+END_TEST
+
+/* Lifetimes, less their jitter, of the objects of a pool on a service with this seed. */
+static void draw_lifetimes(uint64_t seed, uint64_t life_ns[8])
+{
+        struct fixture *f = fixture_new();
+        lido_lease lease[8];
+
+        f->service_options.seed = seed;
+        f->options.open_limit = 1;
+        f->options.max = 8;
+        fixture_open(f);
+        for (int i = 0; i < 8; i++)
+                lease[i] = must_acquire(f);
+        for (int i = 0; i < 8; i++) {
+                life_ns[i] = lease[i].slot->expires_ns - load_relaxed(&lease[i].slot->born_ns);
+                must_release(lease[i]);
+        }
+        fixture_end(f);
+}
+
+START_TEST(a_seed_makes_the_jitter_of_a_run_repeatable)
+{
+        uint64_t once[8], again[8], other[8];
+
+        draw_lifetimes(42, once);
+        draw_lifetimes(42, again);
+        draw_lifetimes(43, other);
+
+        ck_assert_mem_eq(once, again, sizeof once);
+        ck_assert_mem_ne(once, other, sizeof once);
 }
 END_TEST
 
@@ -445,6 +478,7 @@ int main(void)
                          (const TTest *[]){
                                  a_service_starts_and_stops_and_leaves_nothing_behind,
                                  options_out_of_range_are_refused,
+                                 a_seed_makes_the_jitter_of_a_run_repeatable,
                                  a_stop_with_a_timeout_that_is_none_is_refused,
                                  stopping_closes_the_pools_and_fails_those_who_wait,
                                  a_lease_that_outlives_the_service_ends_its_object_itself,

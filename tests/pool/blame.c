@@ -47,6 +47,26 @@ START_TEST(all_lent_the_holders_are_to_blame)
 }
 END_TEST
 
+START_TEST(one_who_is_refused_at_once_because_opening_is_paused_is_told_so)
+{
+        struct fixture *f = fixture_new();
+        struct lido_acquire_options options = LIDO_ACQUIRE_OPTIONS_INIT;
+        struct lido_blame blame = LIDO_BLAME_INIT;
+        lido_lease lease;
+
+        fake_always(&f->fake, FAKE_OPEN,
+                    (struct fake_step){ .status = LIDO_EFACTORY, .failure = LIDO_FAILURE_PERMANENT, .text = "no such database" });
+        fixture_open(f);
+        options.timeout_ms = PATIENCE_MS;
+        options.blame = &blame;
+        ck_assert_int_eq(lido_acquire_with(f->pool, &options, &lease), LIDO_EPERMANENT);
+
+        ck_assert_int_eq(blame.cause, LIDO_CAUSE_BREAKER);
+        ck_assert_str_eq(blame.last_error.text, "no such database");
+        fixture_end(f);
+}
+END_TEST
+
 START_TEST(a_slow_open_is_to_blame)
 {
         struct desk *desk = desk_of(1);
@@ -204,6 +224,7 @@ int main(void)
         return suite_run("pool/blame", (const TTest *[]){
                                                with_something_idle_nothing_stands_in_the_way,
                                                all_lent_the_holders_are_to_blame,
+                                               one_who_is_refused_at_once_because_opening_is_paused_is_told_so,
                                                a_slow_open_is_to_blame,
                                                a_server_that_is_down_is_to_blame_and_its_last_words_are_kept_with_their_age,
                                                an_open_that_tries_again_does_not_hide_that_the_server_is_down,

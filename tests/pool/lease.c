@@ -519,6 +519,26 @@ START_TEST(a_borrower_whose_own_open_fails_is_told_so)
 }
 END_TEST
 
+START_TEST(a_borrowers_failed_open_is_room_for_whoever_waits)
+{
+        struct fixture *f = inline_pool(1);
+        struct borrower first, second;
+
+        gate_shut(&f->fake.gate[FAKE_OPEN]);
+        fake_once(&f->fake, FAKE_OPEN, (struct fake_step){ .way = FAKE_GATE, .status = LIDO_EFACTORY });
+        borrower_start(&first, f->pool, PATIENCE_MS);
+        gate_await(&f->fake.gate[FAKE_OPEN], 1);
+        borrower_queue(&second, f->pool, PATIENCE_MS);
+        gate_open(&f->fake.gate[FAKE_OPEN]);
+
+        ck_assert_int_eq(borrower_join(&first), LIDO_EFACTORY);
+        ck_assert_int_eq(borrower_join(&second), LIDO_OK);
+        must_release(second.lease);
+        check_quiet(f->pool);
+        fixture_end(f);
+}
+END_TEST
+
 START_TEST(an_open_that_breaks_its_promise_to_answer_at_once_is_survived)
 {
         struct fixture *f = inline_pool(1);
@@ -551,6 +571,120 @@ START_TEST(an_object_opened_by_its_borrower_lives_as_long_as_any)
         desk_pass_time(desk, 4 * 60 * NS_PER_S);
 
         ck_assert_uint_eq(stats_of(desk->pool).closed[LIDO_CLOSE_LIFETIME], 1);
+        desk_end(desk);
+}
+END_TEST
+
+/* ---- made ready for its borrower --------------------------------------------------------------------------------- */
+
+static uint32_t activated;
+static int activate_says;
+
+static int activate(void *object, const char *tag, void *context)
+{
+        ck_assert_ptr_nonnull(object);
+        ck_assert_ptr_nonnull(context);
+        ck_assert(!tag || strcmp(tag, "orders") == 0);
+        activated += tag ? 100 : 1;
+        return activate_says;
+}
+
+static struct desk *activating(uint32_t max)
+{
+        struct desk *desk = desk_new();
+
+        activated = 0;
+        activate_says = LIDO_OK;
+        desk->f.options.max = max;
+        desk->f.fake.factory.activate = activate;
+        desk_open(desk);
+        return desk;
+}
+
+START_TEST(an_object_is_activated_each_time_that_it_is_lent)
+{
+        struct desk *desk = activating(1);
+        struct waiting w = { .calls = 0 };
+        struct lido_acquire_options options = LIDO_ACQUIRE_OPTIONS_INIT;
+        lido_lease lease;
+
+        desk_wait(desk, &w, LIDO_NEVER); /* fresh */
+        desk_turn(desk);
+        ck_assert_uint_eq(activated, 1);
+        must_release(w.lease);
+        lease = desk_acquire(desk); /* hot */
+        ck_assert_uint_eq(activated, 2);
+        desk_wait(desk, &w, LIDO_NEVER);
+        must_release(lease); /* from hand to hand */
+        ck_assert_uint_eq(activated, 3);
+        must_release(w.lease);
+
+        options.tag = "orders";
+        ck_assert_int_eq(lido_acquire_with(desk->pool, &options, &lease), LIDO_OK);
+        ck_assert_uint_eq(activated, 103);
+        must_release(lease);
+        desk_end(desk);
+}
+END_TEST
+
+START_TEST(an_object_that_cannot_be_activated_is_closed_and_another_is_lent)
+{
+        struct desk *desk = activating(2);
+        struct waiting w = { .calls = 0 };
+        lido_lease lease;
+
+        desk_warm_up(desk, 2);
+        activate_says = LIDO_EFACTORY;
+        ck_assert_int_eq(lido_try_acquire(desk->pool, &lease), LIDO_EEXHAUSTED);
+        activate_says = LIDO_OK;
+        desk_wait(desk, &w, LIDO_NEVER);
+        desk_turn(desk);
+
+        ck_assert_int_eq(w.status, LIDO_OK);
+        ck_assert_uint_eq(stats_of(desk->pool).closed[LIDO_CLOSE_BROKEN], 2);
+        must_release(w.lease);
+        desk_end(desk);
+}
+END_TEST
+
+START_TEST(the_age_of_a_lease_on_an_object_opened_by_its_borrower_is_exact_where_leases_are_timed)
+{
+        struct desk *desk = desk_new();
+        struct lido_blame blame = LIDO_BLAME_INIT;
+        lido_lease lease;
+
+        desk->f.options.open_inline = 1;
+        desk->f.fake.factory.flags |= LIDO_FACTORY_TIMED;
+        desk_open(desk);
+        lease = desk_acquire(desk);
+        clock_advance(3 * NS_PER_MS);
+        ck_assert_int_eq(lido_pool_blame(desk->pool, &blame), LIDO_OK);
+
+        ck_assert_uint_eq(blame.holder[0].held_ns, 3 * NS_PER_MS);
+        must_release(lease);
+        desk_end(desk);
+}
+END_TEST
+
+START_TEST(an_object_opened_by_its_borrower_is_activated_too)
+{
+        struct desk *desk = desk_new();
+        lido_lease lease;
+
+        activated = 0;
+        activate_says = LIDO_OK;
+        desk->f.options.open_inline = 1;
+        desk->f.fake.factory.activate = activate;
+        desk_open(desk);
+        lease = desk_acquire(desk);
+        ck_assert_uint_eq(activated, 1);
+        must_release(lease);
+        lido_discard(desk_acquire(desk));
+        activate_says = LIDO_EFACTORY;
+        ck_assert_int_eq(lido_try_acquire(desk->pool, &lease), LIDO_EFACTORY);
+        desk_turn(desk);
+
+        ck_assert_uint_eq(stats_of(desk->pool).closed[LIDO_CLOSE_BROKEN], 1);
         desk_end(desk);
 }
 END_TEST
@@ -653,6 +787,11 @@ int main(void)
                                                an_object_is_closed_after_as_many_leases_as_it_may_have,
                                                an_object_that_cannot_block_is_opened_by_the_borrower_itself,
                                                a_borrower_whose_own_open_fails_is_told_so,
+                                               a_borrowers_failed_open_is_room_for_whoever_waits,
+                                               an_object_is_activated_each_time_that_it_is_lent,
+                                               an_object_that_cannot_be_activated_is_closed_and_another_is_lent,
+                                               the_age_of_a_lease_on_an_object_opened_by_its_borrower_is_exact_where_leases_are_timed,
+                                               an_object_opened_by_its_borrower_is_activated_too,
                                                an_open_that_breaks_its_promise_to_answer_at_once_is_survived,
                                                an_object_opened_by_its_borrower_lives_as_long_as_any,
                                                a_failed_acquire_says_why_and_who,

@@ -184,8 +184,8 @@ START_TEST(the_lowest_idle_slot_is_claimed_so_that_the_high_ones_fall_idle)
         fill_with_idle(&slots, 20);
 
         for (uint32_t i = 0; i < 20; i++)
-                ck_assert_uint_eq(slots_claim(&slots, &generation, &had_rested)->index, i);
-        ck_assert_ptr_null(slots_claim(&slots, &generation, &had_rested));
+                ck_assert_uint_eq(slots_claim(&slots, NULL, &generation, &had_rested)->index, i);
+        ck_assert_ptr_null(slots_claim(&slots, NULL, &generation, &had_rested));
         end(&slots);
 }
 END_TEST
@@ -199,10 +199,10 @@ START_TEST(a_rested_slot_is_claimed_only_when_no_other_is_idle)
         fill_with_idle(&slots, 3);
         come_to_rest(slots_at(&slots, 0));
 
-        ck_assert_uint_eq(slots_claim(&slots, &generation, &had_rested)->index, 1);
+        ck_assert_uint_eq(slots_claim(&slots, NULL, &generation, &had_rested)->index, 1);
         ck_assert(!had_rested);
-        ck_assert_uint_eq(slots_claim(&slots, &generation, &had_rested)->index, 2);
-        ck_assert_uint_eq(slots_claim(&slots, &generation, &had_rested)->index, 0);
+        ck_assert_uint_eq(slots_claim(&slots, NULL, &generation, &had_rested)->index, 2);
+        ck_assert_uint_eq(slots_claim(&slots, NULL, &generation, &had_rested)->index, 0);
         ck_assert(had_rested);
         end(&slots);
 }
@@ -220,12 +220,12 @@ START_TEST(claimed_by_age_the_one_given_back_longest_ago_is_first)
                 store_relaxed(&slots_at(&slots, i)->order, order[i]);
         come_to_rest(slots_at(&slots, 1));
 
-        ck_assert_uint_eq(slots_claim_oldest(&slots, &generation, &had_rested)->index, 1);
+        ck_assert_uint_eq(slots_claim_oldest(&slots, NULL, &generation, &had_rested)->index, 1);
         ck_assert(had_rested);
-        ck_assert_uint_eq(slots_claim_oldest(&slots, &generation, &had_rested)->index, 2);
-        ck_assert_uint_eq(slots_claim_oldest(&slots, &generation, &had_rested)->index, 0);
+        ck_assert_uint_eq(slots_claim_oldest(&slots, NULL, &generation, &had_rested)->index, 2);
+        ck_assert_uint_eq(slots_claim_oldest(&slots, NULL, &generation, &had_rested)->index, 0);
         ck_assert(!had_rested);
-        ck_assert_ptr_null(slots_claim_oldest(&slots, &generation, &had_rested));
+        ck_assert_ptr_null(slots_claim_oldest(&slots, NULL, &generation, &had_rested));
         end(&slots);
 }
 END_TEST
@@ -238,7 +238,7 @@ START_TEST(a_slot_that_has_moved_on_is_not_claimed_by_an_old_word)
 
         fill_with_idle(&slots, 1);
         old = load_relaxed(&slots_at(&slots, 0)->word);
-        struct lido_slot *slot = slots_claim(&slots, &generation, &had_rested);
+        struct lido_slot *slot = slots_claim(&slots, NULL, &generation, &had_rested);
         fall_idle(slot, generation);
 
         uint64_t now = load_relaxed(&slots_at(&slots, 0)->word);
@@ -299,6 +299,37 @@ START_TEST(a_marked_lease_does_not_fall_idle_unseen)
 }
 END_TEST
 
+static void hold_and_let_go(void *context, unsigned number)
+{
+        struct lido_slot *slot = context;
+
+        (void)number;
+        for (int i = 0; i < 5000; i++) {
+                uint64_t word = load_relaxed(&slot->word);
+
+                must(slot_hold(slot, word_generation(word), SLOT_LEASED));
+                must(load_relaxed(&slot->data) == NULL);
+                store_relaxed(&slot->data, slot);
+                store_relaxed(&slot->data, NULL);
+                slot_let_go(slot);
+        }
+}
+
+START_TEST(a_slot_is_held_by_one_at_a_time_and_only_while_its_lease_lasts)
+{
+        struct slots slots = slots_of(1);
+        uint64_t generation;
+        struct lido_slot *slot = open_one(&slots, &generation);
+
+        crew_run(4, hold_and_let_go, slot);
+        ck_assert_uint_eq(load_relaxed(&slot->word) & MARKS, 0);
+        ck_assert(!slot_hold(slot, generation + GENERATION_ONE, SLOT_LEASED));
+        ck_assert(!slot_hold(slot, generation, SLOT_CHECKING));
+        vacate(slot, generation);
+        slots_fini(&slots);
+}
+END_TEST
+
 START_TEST(a_walk_sees_each_slot_once_in_order_across_chunks)
 {
         struct slots slots = slots_of(130);
@@ -325,13 +356,13 @@ START_TEST(counting_tells_how_many_are_in_each_state)
         fill_with_idle(&slots, 5);
         come_to_rest(slots_at(&slots, 4));
         ck_assert(slots_any_free(&slots));
-        slots_claim(&slots, &generation, &had_rested);
+        slots_claim(&slots, NULL, &generation, &had_rested);
         slots_count(&slots, count);
 
         ck_assert_uint_eq(count[SLOT_LEASED], 1);
         ck_assert_uint_eq(count[SLOT_IDLE], 3);
         ck_assert_uint_eq(count[SLOT_RESTED], 1);
-        while (slots_claim(&slots, &generation, &had_rested))
+        while (slots_claim(&slots, NULL, &generation, &had_rested))
                 ;
         ck_assert(!slots_any_free(&slots));
         end(&slots);
@@ -393,8 +424,8 @@ static void claim_and_free(void *context, unsigned number)
         for (int i = 0; i < 5000; i++) {
                 uint64_t generation;
                 bool had_rested;
-                struct lido_slot *slot = i % 2 ? slots_claim(&contest->slots, &generation, &had_rested)
-                                               : slots_claim_oldest(&contest->slots, &generation, &had_rested);
+                struct lido_slot *slot = i % 2 ? slots_claim(&contest->slots, NULL, &generation, &had_rested)
+                                               : slots_claim_oldest(&contest->slots, NULL, &generation, &had_rested);
 
                 if (!slot)
                         continue;
@@ -440,6 +471,7 @@ int main(void)
                                                a_mark_is_set_on_the_lease_it_was_meant_for_or_not_at_all,
                                                passed_on_a_slot_shows_its_marks_and_loses_them,
                                                a_marked_lease_does_not_fall_idle_unseen,
+                                               a_slot_is_held_by_one_at_a_time_and_only_while_its_lease_lasts,
                                                a_walk_sees_each_slot_once_in_order_across_chunks,
                                                counting_tells_how_many_are_in_each_state,
                                                a_generation_never_goes_back_whatever_pools_a_slot_serves,

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 
 #include "pool/lease.h"
+#include <string.h>
+
 #include "support/crew.h"
 #include "support/desk.h"
 #include "support/suite.h"
@@ -375,6 +377,96 @@ START_TEST(a_full_line_takes_nobody)
 }
 END_TEST
 
+/* A pool of one, which is lent to `holder`, with room for two in line. */
+static struct desk *full_line(int policy, struct waiting *holder)
+{
+        struct desk *desk = desk_new();
+
+        desk->f.options.max = 1;
+        desk->f.options.queue_limit = 2;
+        desk->f.options.queue_policy = policy;
+        desk_open(desk);
+        desk_warm_up(desk, 1);
+        desk_wait(desk, holder, LIDO_NEVER);
+        ck_assert_int_eq(holder->status, LIDO_OK);
+        return desk;
+}
+
+START_TEST(a_full_line_may_drop_who_has_waited_longest)
+{
+        struct waiting holder = { .calls = 0 }, w[3] = { { .calls = 0 } };
+        struct desk *desk = full_line(LIDO_LINE_DROP_OLDEST, &holder);
+
+        for (int i = 0; i < 3; i++)
+                desk_wait(desk, &w[i], LIDO_NEVER);
+        ck_assert_int_eq(w[0].status, LIDO_ESHED);
+        ck_assert_uint_eq(stats_of(desk->pool).shed, 1);
+        ck_assert_uint_eq(stats_of(desk->pool).waiting, 2);
+        must_release(holder.lease);
+        must_release(w[1].lease);
+        must_release(w[2].lease);
+        desk_end(desk);
+}
+END_TEST
+
+/* A waiter of a class, as a thread would be one. */
+static void join_line(struct desk *desk, struct pool_waiter *w, int priority, int expected)
+{
+        memset(w, 0, sizeof *w);
+        waiter_init(&w->waiter, NULL);
+        w->pool = desk->pool;
+        w->priority = (uint8_t)priority;
+        w->began_ns = clock_now_ns();
+        w->keeper_due_ns = CLOCK_NEVER;
+        ck_assert_int_eq(waitq_join(desk->pool, w), expected);
+}
+
+static uint32_t outcome_of(struct pool_waiter *w)
+{
+        return load_relaxed(&w->waiter.state);
+}
+
+START_TEST(a_full_line_may_drop_the_lowest_class_for_a_higher_one_and_none_for_its_equal)
+{
+        struct waiting holder = { .calls = 0 };
+        struct desk *desk = full_line(LIDO_LINE_DROP_LOWEST, &holder);
+        struct pool_waiter normal, low, high, late, critical;
+
+        join_line(desk, &normal, LIDO_PRIORITY_NORMAL, LIDO_OK);
+        join_line(desk, &low, LIDO_PRIORITY_LOW, LIDO_OK);
+        join_line(desk, &late, LIDO_PRIORITY_LOW, LIDO_EQUEUEFULL);
+        join_line(desk, &high, LIDO_PRIORITY_HIGH, LIDO_OK);
+        ck_assert_uint_eq(outcome_of(&low), WAITER_FAILED);
+        ck_assert_int_eq(low.waiter.code, LIDO_ESHED);
+        join_line(desk, &late, LIDO_PRIORITY_NORMAL, LIDO_EQUEUEFULL);
+        join_line(desk, &critical, LIDO_PRIORITY_CRITICAL, LIDO_OK);
+        ck_assert_uint_eq(outcome_of(&normal), WAITER_FAILED);
+
+        waitq_fail_all(desk->pool, LIDO_ECANCELED);
+        must_release(holder.lease);
+        desk_end(desk);
+}
+END_TEST
+
+START_TEST(nobody_of_a_higher_class_and_no_critical_one_is_dropped_for_another)
+{
+        struct waiting holder = { .calls = 0 };
+        struct desk *desk = full_line(LIDO_LINE_DROP_OLDEST, &holder);
+        struct pool_waiter high, critical, late;
+
+        join_line(desk, &high, LIDO_PRIORITY_HIGH, LIDO_OK);
+        join_line(desk, &critical, LIDO_PRIORITY_CRITICAL, LIDO_OK);
+        join_line(desk, &late, LIDO_PRIORITY_NORMAL, LIDO_EQUEUEFULL);
+        join_line(desk, &late, LIDO_PRIORITY_CRITICAL, LIDO_OK);
+        ck_assert_uint_eq(outcome_of(&high), WAITER_FAILED);
+        join_line(desk, &high, LIDO_PRIORITY_CRITICAL, LIDO_EQUEUEFULL);
+
+        waitq_fail_all(desk->pool, LIDO_ECANCELED);
+        must_release(holder.lease);
+        desk_end(desk);
+}
+END_TEST
+
 START_TEST(one_who_was_served_a_dead_object_keeps_his_place_in_a_full_line)
 {
         struct desk *desk = desk_new();
@@ -651,6 +743,9 @@ int main(void)
                                                serving_goes_on_until_slots_or_waiters_run_out,
                                                one_who_leaves_is_out_wherever_he_stood,
                                                a_full_line_takes_nobody,
+                                               a_full_line_may_drop_who_has_waited_longest,
+                                               a_full_line_may_drop_the_lowest_class_for_a_higher_one_and_none_for_its_equal,
+                                               nobody_of_a_higher_class_and_no_critical_one_is_dropped_for_another,
                                                one_who_was_served_a_dead_object_keeps_his_place_in_a_full_line,
                                                the_keeper_times_out_those_whose_deadline_it_keeps_exactly_then,
                                                a_cancelled_request_is_called_back_once_and_cannot_be_cancelled_again,

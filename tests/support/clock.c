@@ -7,6 +7,7 @@
 #define FROZEN_AT (UINT64_C(1000000) * NS_PER_S)
 
 static _Atomic uint64_t frozen; /* 0: it runs */
+static _Atomic uint64_t suspended;
 
 uint64_t clock_now_ns(void)
 {
@@ -17,7 +18,12 @@ uint64_t clock_now_ns(void)
 
 uint64_t clock_boot_ns(void)
 {
-        return clock_now_ns();
+        return clock_now_ns() + atomic_load(&suspended);
+}
+
+void clock_suspend(uint64_t ns)
+{
+        atomic_fetch_add(&suspended, ns);
 }
 
 void clock_freeze(void)

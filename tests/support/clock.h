@@ -18,6 +18,9 @@ void clock_freeze(void);
 /* Let time pass on a frozen clock. */
 void clock_advance(uint64_t ns);
 
+/* The machine sleeps: only the clock that goes on in a suspend goes on. Frozen or not. */
+void clock_suspend(uint64_t ns);
+
 /* Let it go on by itself. */
 void clock_thaw(void);
 
