@@ -194,6 +194,7 @@ struct rush {
         struct fixture *f;
         _Atomic bool is_over;
         _Atomic uint64_t ok, closed;
+        _Atomic unsigned here; /* a bit for each thread that has begun */
 };
 
 static void borrow_until_closed(void *context, unsigned number)
@@ -442,7 +443,7 @@ static void borrow_a_while(void *context, unsigned number)
 {
         struct rush *rush = context;
 
-        (void)number;
+        atomic_fetch_or(&rush->here, 1u << number);
         while (!atomic_load(&rush->is_over)) {
                 must_release(must_acquire(rush->f));
                 atomic_fetch_add(&rush->ok, 1);
@@ -456,6 +457,8 @@ START_TEST(a_child_may_start_a_service_of_its_own_whatever_its_parent_was_doing)
         struct crew crew;
 
         crew_start(&crew, 3, borrow_a_while, &rush);
+        /* A thread that starts holds a lock of the address sanitizer's allocator now and then, which a child would wait for. */
+        ck_eventually(atomic_load(&rush.here) == 7);
         for (int i = 0; i < 20; i++) {
                 int status;
                 pid_t pid = fork();
