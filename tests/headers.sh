@@ -46,7 +46,7 @@ if [ -n "${CXX:-}" ]; then
     standards+=(c++11 c++20)
 fi
 for header in $headers; do
-    if [ "$header" = lido/pg.h ] && [ ! -f "$build/lib/liblido-pg.la" ]; then
+    if [[ "$header" = lido/pg*.h ]] && [ ! -f "$build/lib/liblido-pg.la" ]; then
         continue
     fi
     for standard in "${standards[@]}"; do
@@ -63,7 +63,7 @@ links_in_cxx()
     local includes=() header
 
     for header in $headers; do
-        [ "$header" = lido/pg.h ] || includes+=(-include "$header")
+        [[ "$header" = lido/pg*.h ]] || includes+=(-include "$header")
     done
     # shellcheck disable=SC2086 # CXX may hold options
     $CXX -std=c++11 "${flags[@]}" "${includes[@]}" "$here/headers.cpp" -o "$scratch/headers" ${sanitize:-} \

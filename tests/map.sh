@@ -1,12 +1,13 @@
 #!/bin/bash
-# map.sh - tests/README.md maps each promise to the tests that show it: every row is there, once; each names tests, or
-# says `none:` and why; and each test that is named exists, in the file that is named.
+# map.sh - tests/README.md maps each promise, and each mistake not to be made, to the tests that show it: every row is there, once;
+# each names tests, or says `none:` and why; and each test that is named exists, in the file that is named.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=tests/support/lib.sh
 . "$here/support/lib.sh"
 
-# What there must be: 35 features of a pool, 20 traps, 3 things for operators, 12 features of buffers, 12 of workers.
+# What there must be: 35 features of a pool, 20 traps, 3 things for operators; 12 of buffers, 12 of workers; 21 of PostgreSQL
+# connections, 25 mistakes with libpq.
 wanted_rows()
 {
     local i
@@ -16,12 +17,14 @@ wanted_rows()
     for i in $(seq 3); do echo "X$i"; done
     for i in $(seq 12); do echo "B$i"; done
     for i in $(seq 12); do echo "W$i"; done
+    for i in $(seq 21); do echo "P$i"; done
+    for i in $(seq 25); do echo "M$i"; done
 }
 
 # rows PAGE: prints "row<TAB>shown by" for each row of the table.
 rows()
 {
-    sed -nE 's/^\| ([BCTWX][0-9]+) \| [^|]+ \| (.*) \|$/\1\t\2/p' "$1"
+    sed -nE 's/^\| ([BCMPTWX][0-9]+) \| [^|]+ \| (.*) \|$/\1\t\2/p' "$1"
 }
 
 # judge PAGE TESTS: prints what is wrong with the map in PAGE, the tests being in the folder TESTS; succeeds when nothing is.

@@ -86,6 +86,36 @@ refuse 'and its folder is gone' [ -e "$scratch/mine" ]
 mkdir "$scratch/full" && touch "$scratch/full/something"
 refuse 'start does not touch a folder that holds something else' "$server" start "$scratch/full" 2>/dev/null
 
+# --- a standby
+
+make_replicas()
+{
+    "$server" start "$scratch/first" --replicas && "$server" standby "$scratch/second" "$scratch/first"
+} >/dev/null
+in_recovery()
+{
+    "$psql" -Atc 'select pg_is_in_recovery()' -d "$(cat "$scratch/$1/conninfo")"
+}
+# A rejoined server may be asked before it lets anybody in.
+is_standby_soon()
+{
+    local tenths=150
+
+    until [ "$(in_recovery "$1" 2>/dev/null)" = t ]; do
+        tenths=$((tenths - 1))
+        [ "$tenths" -gt 0 ] || return 1
+        sleep 0.1
+    done
+}
+mkdir "$scratch/first" "$scratch/second"
+check 'a server with --replicas has a standby' make_replicas
+check 'which is one' is_standby_soon second
+check 'promote makes a primary of it' "$server" promote "$scratch/second"
+check 'which it is' [ "$(in_recovery second)" = f ]
+check 'rejoin makes a standby of the other' bash -c '"$server" rejoin "$1" "$2" >/dev/null' - "$scratch/first" "$scratch/second"
+check 'which it is too' is_standby_soon first
+check 'both are removed' bash -c '"$server" remove "$1" && "$server" remove "$2"' - "$scratch/first" "$scratch/second"
+
 # --- signals: to the whole foreground group as Ctrl-C sends it, to the script alone, and the one that nobody catches
 
 # ended_by SIGNAL WHOM: starts a server with a command, signals them, and waits for the end of both.

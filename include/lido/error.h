@@ -53,7 +53,8 @@ extern "C" {
         XX(60, EFACTORY, "the factory failed")                                                                 \
         XX(61, EUNAVAIL, "objects cannot be opened at present")                                                \
         XX(62, EPERMANENT, "objects cannot be opened, and trying again will not help")                         \
-        XX(63, EDEADLINE, "the factory did not finish in time")
+        XX(63, EDEADLINE, "the factory did not finish in time")                                                \
+        XX(64, EUNKNOWN, "no answer came: whether it was done is not known")
 
 enum {
         LIDO_OK = 0,

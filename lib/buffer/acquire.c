@@ -513,12 +513,12 @@ buffer_hot int lido_buffer_release_at(void *buffer, const char *site)
         i = span_index(span, buffer);
         if (unlikely(i == UINT64_MAX))
                 return misuse(span, buffer, site);
-        if (unlikely(!cas_acq_rel(&span->state[i], &seen, STATE_CACHED)))
+        if (unlikely(!cas_acq_rel(span_state_at(span, i), &seen, STATE_CACHED)))
                 return release_checked(span, NULL, buffer, site);
         if (unlikely(!cache_enter(cache, span->pool)))
-                return release_other(span, buffer, &span->state[i]);
-        if (unlikely(!release_hot(span, cache, buffer, &span->state[i])))
-                return release_slow(span, NULL, buffer, &span->state[i]);
+                return release_other(span, buffer, span_state_at(span, i));
+        if (unlikely(!release_hot(span, cache, buffer, span_state_at(span, i))))
+                return release_slow(span, NULL, buffer, span_state_at(span, i));
         return LIDO_OK;
 }
 
@@ -539,11 +539,11 @@ int lido_buffer_cache_release(struct lido_buffer_cache *cache, void *buffer)
         i = span_index(span, buffer);
         if (i == UINT64_MAX)
                 return misuse(span, buffer, "cache handle");
-        if (!cas_acq_rel(&span->state[i], &seen, STATE_CACHED))
+        if (!cas_acq_rel(span_state_at(span, i), &seen, STATE_CACHED))
                 return release_checked(span, cache, buffer, "cache handle");
-        if (cache_enter(cache, pool) && release_hot(span, cache, buffer, &span->state[i]))
+        if (cache_enter(cache, pool) && release_hot(span, cache, buffer, span_state_at(span, i)))
                 return LIDO_OK;
-        return release_slow(span, cache, buffer, &span->state[i]);
+        return release_slow(span, cache, buffer, span_state_at(span, i));
 }
 
 /* ---- what a buffer says of itself ---- */

@@ -12,6 +12,15 @@
 
 #define BATCH 64
 
+/* Words in which each state is 1. */
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#define WORD_OF_FOUR UINT64_C(0x0001000100010001)
+#define WORD_OF_TWO UINT64_C(0x0000000100000001)
+#else
+#define WORD_OF_FOUR UINT64_C(0x0100010001000100)
+#define WORD_OF_TWO UINT64_C(0x0100000001000000)
+#endif
+
 /* ---- acquire ---- */
 
 static void lend(const struct entry *entries, uint32_t count, void **ret_buffers)
@@ -115,6 +124,7 @@ struct run {
         size_t extent, bytes;
         uint64_t reciprocal;
         state_byte *state;
+        uint32_t stride, count;
 };
 
 /* Returns: false when the buffer is of another pool or class, or needs more checks, or is none. */
@@ -129,27 +139,94 @@ static bool run_enter(struct run *run, const void *buffer)
         run->extent = span->count * span->bytes;
         run->reciprocal = span->reciprocal;
         run->state = span->state;
+        run->stride = span->stride;
+        run->count = span->count;
         return true;
 }
 
-/* Win the buffer for its releaser. Returns: its state; NULL when it is not that simple. */
-static inline always_inline state_byte *win(struct run *run, const void *buffer)
+/* The buffer's number in its span; UINT64_MAX when it is not that simple. */
+static inline always_inline uint64_t find(struct run *run, const void *buffer)
 {
         uintptr_t off = (uintptr_t)buffer - run->base;
-        uint8_t seen = STATE_LENT;
         uint64_t i;
 
         if (unlikely(off >= run->extent)) {
                 if (!run_enter(run, buffer))
-                        return NULL;
+                        return UINT64_MAX;
                 off = (uintptr_t)buffer - run->base;
                 if (off >= run->extent)
-                        return NULL;
+                        return UINT64_MAX;
         }
         i = off * run->reciprocal >> 32;
-        if (unlikely(i * run->bytes != off) || unlikely(!cas_acq_rel(&run->state[i], &seen, STATE_CACHED)))
-                return NULL;
-        return &run->state[i];
+        return likely(i * run->bytes == off) ? i : UINT64_MAX;
+}
+
+/* Entries of those that stand in memory one after the other, beginning with the first, whose state is known. Returns: how
+ * many. */
+static inline always_inline uint32_t enter_neighbours(void *const *buffers, uint32_t count, size_t bytes,
+                                                      state_byte *state, uint32_t stride, struct entry *entries)
+{
+        size_t step = (size_t)1 << stride;
+        char *next = buffers[0];
+        uint32_t n = 0;
+
+        do {
+                entries[n].buffer = next;
+                entries[n].state = state;
+                next += bytes;
+                state += step;
+                n++;
+        } while (n < count && buffers[n] == next);
+        return n;
+}
+
+static inline bool win(state_byte *state)
+{
+        uint8_t seen = STATE_LENT;
+
+        return cas_acq_rel(state, &seen, STATE_CACHED);
+}
+
+/* Win neighbours for their releaser, four or two of them by one compare-and-swap where so many states lie in eight
+ * bytes: it succeeds when all are LENT, and each of them is won by one releaser only, whatever the width. The bytes
+ * between states are 0. Hot. Returns: how many, from the first. */
+static inline always_inline uint32_t win_neighbours(state_byte *state, uint32_t stride, uint32_t count)
+{
+        static const uint64_t ones[] = {0, WORD_OF_FOUR, WORD_OF_TWO};
+        uint32_t width = stride == 1 ? 4 : stride == 2 ? 2 : 1, n = 0;
+
+        while (n < count) {
+                state_byte *at = state + ((size_t)n << stride);
+
+                if (width > 1 && count - n >= width && span_is_word(at)) {
+                        uint64_t seen = ones[stride] * STATE_LENT;
+
+                        if (likely(cas_acq_rel((state_word *)(void *)at, &seen, ones[stride] * STATE_CACHED))) {
+                                n += width;
+                                continue;
+                        }
+                }
+                if (unlikely(!win(at)))
+                        break;
+                n++;
+        }
+        return n;
+}
+
+/* Win what stands at the head of `buffers` and make entries of it. Returns: how many; 0 when it is not that simple. */
+static inline always_inline uint32_t win_some(struct run *run, void *const *buffers, uint32_t count,
+                                              struct entry *entries)
+{
+        uint64_t i = find(run, buffers[0]);
+        uint32_t stride = run->stride;
+        state_byte *state;
+
+        if (unlikely(i == UINT64_MAX))
+                return 0;
+        state = &run->state[i << stride];
+        if (count > run->count - i)
+                count = (uint32_t)(run->count - i);
+        return win_neighbours(state, stride, enter_neighbours(buffers, count, run->bytes, state, stride, entries));
 }
 
 /* Onto the rack, as long as there is room and they are of the run. Hot: measured by the batch workload.
@@ -159,7 +236,7 @@ static uint32_t to_rack(struct lido_buffer_cache *cache, struct run *run, void *
 {
         struct rack *rack;
         struct entry *top;
-        uint32_t done, room;
+        uint32_t done = 0, room, n;
 
         if (unlikely(!cache || !cache_enter(cache, run->pool)))
                 return 0;
@@ -168,14 +245,8 @@ static uint32_t to_rack(struct lido_buffer_cache *cache, struct run *run, void *
         room = (uint32_t)(rack->end - top);
         if (count > room)
                 count = room;
-        for (done = 0; done < count; done++) {
-                state_byte *state = win(run, buffers[done]);
-
-                if (unlikely(!state))
-                        break;
-                top[done].buffer = buffers[done];
-                top[done].state = state;
-        }
+        while (done < count && (n = win_some(run, buffers + done, count - done, top + done)) > 0)
+                done += n;
         if (done > 0)
                 rack->top = top + done;
         cache_leave(cache);
@@ -186,16 +257,12 @@ static uint32_t to_rack(struct lido_buffer_cache *cache, struct run *run, void *
 static uint32_t to_depot(struct span *first, struct run *run, void *const *buffers, uint32_t count)
 {
         struct entry batch[BATCH];
-        uint32_t done;
+        uint32_t done = 0, n;
 
-        for (done = 0; done < count && done < BATCH; done++) {
-                state_byte *state = win(run, buffers[done]);
-
-                if (!state)
-                        break;
-                batch[done].buffer = buffers[done];
-                batch[done].state = state;
-        }
+        if (count > BATCH)
+                count = BATCH;
+        while (done < count && (n = win_some(run, buffers + done, count - done, batch + done)) > 0)
+                done += n;
         if (done > 0)
                 release_batch(first, batch, done);
         return done;

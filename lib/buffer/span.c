@@ -11,7 +11,7 @@
 /* ---- metadata: structs of spans, recycled and never freed ---- */
 
 #define FINE_BUCKETS 16
-#define BUCKETS 32
+#define BUCKETS (FINE_BUCKETS + 4 * 18)
 #define CHUNK_BYTES ((size_t)65536)
 
 _Atomic(struct map_leaf *) span_map[MAP_LEAF];
@@ -31,11 +31,12 @@ void span_fork_unlock(void) NO_THREAD_SAFETY
         mutex_unlock(&map_lock);
 }
 
-/* Sizes by 64 bytes up to 1 KiB, where single buffers and small spans are, then by doubling. */
+/* Sizes by 64 bytes up to 1 KiB, where single buffers and small spans are, then four a doubling. */
 static size_t bucket_bytes(uint32_t bucket)
 {
-        return bucket < FINE_BUCKETS ? (bucket + 1) * (size_t)64
-                                     : (size_t)64 * FINE_BUCKETS << (bucket - FINE_BUCKETS + 1);
+        uint32_t beyond = bucket - FINE_BUCKETS;
+
+        return bucket < FINE_BUCKETS ? (bucket + 1) * (size_t)64 : (size_t)(256 * (5 + beyond % 4)) << beyond / 4;
 }
 
 static uint32_t bucket_of(size_t bytes)
@@ -70,10 +71,10 @@ static struct span *cut_locked(size_t bytes) REQUIRES(map_lock)
         return span;
 }
 
-/* A span struct with room for so many states. */
-static struct span *struct_new(uint32_t states)
+/* A span struct with room for its states. */
+static struct span *struct_new(size_t state_bytes)
 {
-        uint32_t bucket = bucket_of(sizeof(struct span) + states);
+        uint32_t bucket = bucket_of(sizeof(struct span) + state_bytes);
         size_t bytes = bucket_bytes(bucket);
         struct span *span;
         char *fresh = NULL;
@@ -178,10 +179,25 @@ static void uncharge(struct lido_buffer_pool *pool, uint32_t count, size_t bytes
 
 /* ---- life ---- */
 
+/* Two threads that use neighbours must not write to one cache line with each pair: it would cost four times the pair.
+ * Up to a line for each state, but no more than a 32nd of what the buffer takes (a 16th and an eighth of the smallest):
+ * then a batch of 32, which is what a cache fetches of small ones, has lines of its own. */
+static uint32_t span_stride(size_t bytes, uint32_t count)
+{
+        uint32_t stride = 1;
+
+        if (count == 1)
+                return 0;
+        while (stride < 6 && ((size_t)64 << stride) <= bytes)
+                stride++;
+        return stride;
+}
+
 static struct span *set_up(struct lido_buffer_pool *pool, uint32_t class_index, size_t bytes, uint32_t count)
 {
         uint32_t states = count + (uint32_t)(PAGE_BYTES / bytes) + 1;
-        struct span *span = struct_new(states);
+        uint32_t stride = span_stride(bytes, count);
+        struct span *span = struct_new((size_t)states << stride);
 
         if (!span)
                 return NULL;
@@ -193,6 +209,7 @@ static struct span *set_up(struct lido_buffer_pool *pool, uint32_t class_index, 
         span->class_index = (uint8_t)class_index;
         span->rack = RACK_OFFSET(class_index == CLASS_HUGE ? pool->class_count : class_index);
         span->slot = (uint8_t)pool->slot;
+        span->stride = (uint8_t)stride;
         list_init(&span->link);
         list_init(&span->member);
         span->free = count;
@@ -200,10 +217,10 @@ static struct span *set_up(struct lido_buffer_pool *pool, uint32_t class_index, 
         span->hint = 0;
         span->stamp = 0;
         span->detached = 0;
-        for (uint32_t i = 0; i < count; i++)
-                store_relaxed(&span->state[i], STATE_CLEAN);
-        for (uint32_t i = count; i < states; i++)
+        for (size_t i = 0; i < (size_t)states << stride; i++) /* between the states, too */
                 store_relaxed(&span->state[i], STATE_NONE);
+        for (uint32_t i = 0; i < count; i++)
+                store_relaxed(span_state_at(span, i), STATE_CLEAN);
         return span;
 }
 
@@ -319,7 +336,7 @@ static void destruct(struct span *span)
         if (!o->destruct)
                 return;
         for (uint32_t i = 0; i < span->count; i++)
-                if (load_relaxed(&span->state[i]) == STATE_KEPT)
+                if (load_relaxed(span_state_at(span, i)) == STATE_KEPT)
                         o->destruct(span_buffer(span, i), span->bytes, o->construct_context);
 }
 
@@ -329,7 +346,7 @@ void span_end(struct span *span)
 
         destruct(span);
         for (uint32_t i = 0; i < span->count; i++)
-                store_relaxed(&span->state[i], STATE_NONE);
+                store_relaxed(span_state_at(span, i), STATE_NONE);
         map_store(span, NULL);
         if (pool->checks)
                 debug_region_end(span);
@@ -384,17 +401,17 @@ static uint32_t carve_span_locked(struct buffer_class *class, struct span *span,
         uint8_t take = span->kept > 0 ? STATE_KEPT : STATE_CLEAN;
 
         for (i = span->hint; i < span->count && got < count; i++) {
-                uint8_t state = load_relaxed(&span->state[i]);
+                uint8_t state = load_relaxed(span_state_at(span, i));
 
                 if (state != take && (take == STATE_KEPT || state != STATE_KEPT))
                         continue;
                 entries[got].buffer = span_buffer(span, i);
-                entries[got].state = &span->state[i];
+                entries[got].state = span_state_at(span, i);
                 got++;
                 span->free--;
                 if (state == STATE_KEPT)
                         span->kept--;
-                store_relaxed(&span->state[i], state == STATE_CLEAN && constructs ? STATE_RAW : STATE_CACHED);
+                store_relaxed(span_state_at(span, i), state == STATE_CLEAN && constructs ? STATE_RAW : STATE_CACHED);
         }
         if (take == STATE_CLEAN)
                 span->hint = i;
@@ -422,7 +439,7 @@ uint32_t span_carve_locked(struct buffer_class *class, struct entry *entries, ui
 void span_give_back_locked(struct buffer_class *class, const struct entry *entry, enum buffer_state state)
 {
         struct span *span = span_of(entry->buffer);
-        uint32_t free_before = span->free, i = (uint32_t)(entry->state - span->state);
+        uint32_t free_before = span->free, i = span_number_of(span, entry->state);
 
         debug_assert(load_relaxed(entry->state) == STATE_CACHED || load_relaxed(entry->state) == STATE_RAW);
         store_relaxed(entry->state, (uint8_t)state);
@@ -453,8 +470,8 @@ static size_t purge_run(struct span *span, uint32_t from, uint32_t to, uint32_t 
         for (uint32_t i = from; i < to; i++) {
                 uintptr_t a = span->base + (size_t)i * span->bytes;
 
-                if (a >= first && a + span->bytes <= last && load_relaxed(&span->state[i]) == STATE_KEPT) {
-                        store_relaxed(&span->state[i], STATE_CLEAN);
+                if (a >= first && a + span->bytes <= last && load_relaxed(span_state_at(span, i)) == STATE_KEPT) {
+                        store_relaxed(span_state_at(span, i), STATE_CLEAN);
                         (*ret_cleaned)++;
                 }
         }
@@ -475,7 +492,7 @@ size_t span_purge(struct span *span, uint32_t *ret_cleaned)
                 uint32_t to = from;
 
                 for (; to < span->count; to++) {
-                        uint8_t state = load_relaxed(&span->state[to]);
+                        uint8_t state = load_relaxed(span_state_at(span, to));
 
                         if (state != STATE_KEPT && state != STATE_CLEAN)
                                 break;

@@ -42,12 +42,29 @@ static inline uint64_t span_index(const struct span *span, const void *pointer)
         return likely(i * span->bytes == off) ? i : UINT64_MAX;
 }
 
+/* The state of a buffer by its number. Hot. */
+static inline state_byte *span_state_at(struct span *span, uint64_t i)
+{
+        return &span->state[i << span->stride];
+}
+
+/* Does a word of eight bytes begin here? */
+static inline bool span_is_word(const state_byte *state)
+{
+        return ((uintptr_t)state & 7) == 0;
+}
+
+static inline uint32_t span_number_of(const struct span *span, const state_byte *state)
+{
+        return (uint32_t)((size_t)(state - span->state) >> span->stride);
+}
+
 /* The state of the buffer that begins at this address of the span; NULL when none does. */
 static inline state_byte *span_state(struct span *span, const void *pointer)
 {
         uint64_t i = span_index(span, pointer);
 
-        return i < span->count ? &span->state[i] : NULL;
+        return i < span->count ? span_state_at(span, i) : NULL;
 }
 
 static inline void *span_buffer(struct span *span, uint32_t i)

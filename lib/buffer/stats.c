@@ -3,14 +3,15 @@
 
 #include "base/sized.h"
 #include "buffer/cache.h"
+#include "buffer/span.h"
 #include "buffer/types.h"
 
-static void add_span(struct lido_buffer_stats *s, const struct span *span)
+static void add_span(struct lido_buffer_stats *s, struct span *span)
 {
         size_t lent = 0, cached = 0, clean = 0;
 
         for (uint32_t i = 0; i < span->count; i++) {
-                uint8_t state = load_relaxed(&span->state[i]);
+                uint8_t state = load_relaxed(span_state_at(span, i));
 
                 lent += state == STATE_LENT || state == STATE_LENT_CHECKED || state == STATE_LENT_TRACED;
                 cached += state == STATE_CACHED || state == STATE_RAW;

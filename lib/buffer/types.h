@@ -65,6 +65,7 @@ enum buffer_state {
 };
 
 typedef _Atomic(uint8_t) state_byte;
+typedef _Atomic(uint64_t) state_word __attribute__((may_alias)); /* several of them; see bulk.c */
 
 struct entry {
         void *buffer;
@@ -86,6 +87,7 @@ struct span {
         uint8_t class_index; /* CLASS_HUGE: none */
         uint8_t slot;        /* pool->slot */
         uint8_t bucket;      /* of the metadata */
+        uint8_t stride;      /* states stand 1 << stride bytes apart; see span_stride */
 
         /* guarded by the class's lock, or the pool's huge_lock */
         struct list link __attribute__((aligned(64)));

@@ -192,9 +192,9 @@ void lido_timer_clear(struct lido_loop *loop, struct lido_timer *timer)
 
 /* ---- its life -------------------------------------------------------------------------------------------- */
 
-void loop_settle(struct lido_loop *loop)
+void loop_settle(struct lido_loop *loop, uint32_t thread)
 {
-        store_relaxed(&loop->thread, thread_id());
+        store_relaxed(&loop->thread, thread);
 }
 
 int lido_loop_open(struct lido_loop **ret_loop, struct uv_loop_s *uv)
@@ -208,7 +208,7 @@ int lido_loop_open(struct lido_loop **ret_loop, struct uv_loop_s *uv)
                 return LIDO_ENOMEM;
         inbox_init(&loop->posts);
         list_init(&loop->pending);
-        loop_settle(loop);
+        loop_settle(loop, thread_id());
         loop->uv = uv;
         if (fault_hit() || uv_async_init(uv, &loop->async, on_async) != 0) {
                 mem_free(loop);

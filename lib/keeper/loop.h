@@ -5,8 +5,9 @@
 #include "base/list.h"
 #include "lido/loop.h"
 
-/* The calling thread is the loop's, from now on: for a loop that was opened before its thread was started. */
-void loop_settle(struct lido_loop *loop);
+/* This thread is the loop's, from now on, or none (0): a loop that is opened before its thread is started is nobody's until
+ * then, and must not be taken for its opener's. */
+void loop_settle(struct lido_loop *loop, uint32_t thread);
 
 /* Something pending on a loop, which lido_loop_close cancels. Loop's thread. */
 struct loop_pending {

@@ -251,7 +251,7 @@ static void run(void *argument)
         struct lido_service *service = argument;
 
         store_relaxed(&service->keeper.host.thread, thread_id());
-        loop_settle(service->borrower);
+        loop_settle(service->borrower, thread_id());
         uv_run(service->loop, UV_RUN_DEFAULT);
 }
 
@@ -344,6 +344,7 @@ int lido_service_start(struct lido_service **ret_service, const struct lido_serv
         rc = open_handles(service, &service->own_loop, false);
         if (rc != LIDO_OK)
                 goto close_loop;
+        loop_settle(service->borrower, 0);
         rc = thread_start(&service->thread, service->name, 0, run, service);
         if (rc != LIDO_OK)
                 goto close_handles;

@@ -1,4 +1,4 @@
-/* pg/addresses.h - the addresses of one host, looked up where blocking is allowed. */
+/* pg/addresses.h - the addresses of one host, looked up where blocking is allowed (resolver.h). */
 #ifndef LIDO_PG_ADDRESSES_H
 #define LIDO_PG_ADDRESSES_H
 
@@ -16,6 +16,14 @@ struct addresses {
 
 /* Is it the name of something to look up? Not a folder of sockets, and not NULL. */
 bool addresses_are_needed(const char *host);
+
+struct addrinfo;
+
+/* Those of a list that getaddrinfo gave; NULL: none. */
+void addresses_take(struct addresses *addresses, const struct addrinfo *list);
+
+/* Why there are none. */
+void addresses_explain(const char *host, const char *why, int native, struct lido_error *error);
 
 /* Look a host up, in the order of getaddrinfo(3). Blocks as long as the resolver does.
  * Returns: LIDO_OK; else a code, with *error filled in. */

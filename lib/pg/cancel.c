@@ -75,6 +75,18 @@ void cancels_remove(struct cancels *cancels, struct pg_session *session)
         mutex_unlock(&cancels->lock);
 }
 
+void cancels_cut(struct cancels *cancels)
+{
+        mutex_lock(&cancels->lock);
+        list_for_each(it, &cancels->sessions) {
+                struct pg_session *session = list_entry(it, struct pg_session, link);
+
+                if (session->hosts && hosts_is_cut(session->hosts, session->host))
+                        session_interrupt(session);
+        }
+        mutex_unlock(&cancels->lock);
+}
+
 /* ---- quarantine ------------------------------------------------------------------------------------------ */
 
 bool cancels_put_off(struct cancels *cancels, struct pg_session *session, lido_op op)

@@ -26,6 +26,9 @@ void cancels_unref(struct cancels *cancels);
 void cancels_add(struct cancels *cancels, struct pg_session *session);
 void cancels_remove(struct cancels *cancels, struct pg_session *session);
 
+/* Interrupt every session whose host is cut off, lent or not. Threads: any. Blocks: no. */
+void cancels_cut(struct cancels *cancels);
+
 /* Returns: true when a request is under way: op will be answered when session->plan has been carried out. Loop thread. */
 bool cancels_put_off(struct cancels *cancels, struct pg_session *session, lido_op op);
 

@@ -1,6 +1,7 @@
 #include "pg/connector.h"
 
 #include <stdint.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -15,8 +16,12 @@
 #include "pg/cancel.h"
 #include "pg/connect.h"
 #include "pg/failure.h"
+#include "pg/monitor.h"
+#include "pg/onloop.h"
 #include "pg/session.h"
 
+#define MOVE_EACH_NS (30 * NS_PER_S) /* connections are spread anew over the hosts so often at most */
+#define MOVE_OVER_MS 10000           /* and over so long */
 #define IDLE_MS 10000 /* long enough that a pool which opens now and then keeps its thread warm */
 
 struct job {
@@ -33,14 +38,15 @@ struct connector {
         int abort_fd;               /* constant */
         enum connector_state state; /* guarded by lock */
         lido_op op;                 /* guarded by lock, while BUSY */
-        bool is_answered;           /* guarded by lock, while BUSY: the op was answered in its stead */
-        bool is_looking_up;         /* guarded by lock: in the resolver */
         bool is_orphan;             /* guarded by lock: nobody joins it */
 };
 
 struct pg_connectors {
-        struct pg_options options; /* constant */
-        struct cancels *cancels;   /* constant */
+        struct pg_options options;  /* constant */
+        struct connect_tools tools; /* constant */
+        struct cancels *cancels;    /* constant */
+        struct pg_monitor *monitor; /* set before the pool is, then constant; NULL: nobody watches the hosts */
+        struct onloop onloop;       /* the loop's, if connections are opened there */
         struct mutex lock;
         struct list queue;      /* guarded by lock: of struct job, oldest first */
         struct list threads;    /* guarded by lock: of struct connector */
@@ -51,6 +57,8 @@ struct pg_connectors {
         _Atomic uint32_t users; /* atomic: the pool and its orphans */
         _Atomic(struct lido_pool *) pool; /* atomic: NULL until it is open */
         _Atomic uint64_t alarmed_ns;      /* atomic: when all were last doubted */
+        _Atomic uint64_t moved_ns;        /* atomic: when they were last spread anew over the hosts */
+        _Atomic uint32_t number;          /* atomic: connections begun */
         _Atomic uint32_t bell;  /* atomic: changed at each ring, slept on by idle threads */
 };
 
@@ -83,7 +91,6 @@ static struct job *take_job(struct pg_connectors *connectors, struct connector *
         empty(self->abort_fd); /* a cancel of the job before */
         self->state = CONNECTOR_BUSY;
         self->op = job->op;
-        self->is_answered = false;
         return job;
 }
 
@@ -112,60 +119,57 @@ static bool wait_for_job(struct pg_connectors *connectors, struct connector *sel
         }
 }
 
-static void set_looking_up(struct connector *self, bool is_looking_up)
+/* The work on an op is over. */
+static void leave_job(struct pg_connectors *connectors, struct connector *self)
 {
-        mutex_lock(&self->owner->lock);
-        self->is_looking_up = is_looking_up;
-        mutex_unlock(&self->owner->lock);
-}
-
-static void before_lookup(void *self)
-{
-        set_looking_up(self, true);
-}
-
-static void after_lookup(void *self)
-{
-        set_looking_up(self, false);
-}
-
-/* The work on an op is over. Returns: true when it is still to be answered. */
-static bool leave_job(struct pg_connectors *connectors, struct connector *self)
-{
-        bool is_wanted;
-
         mutex_lock(&connectors->lock);
-        is_wanted = !self->is_answered;
         self->state = CONNECTOR_IDLE;
         connectors->idle_count++;
         mutex_unlock(&connectors->lock);
-        return is_wanted;
+}
+
+/* Wrap what was made. */
+int connectors_wrap(struct pg_connectors *connectors, struct connect *connect, struct pg_session **ret_session,
+                    struct lido_error *error)
+{
+        PGconn *conn = connect_take(connect);
+        int rc = session_new(ret_session, conn, &connectors->options);
+
+        if (rc != LIDO_OK) {
+                PQsetnonblocking(conn, 1); /* so that the goodbye of PQfinish cannot block */
+                PQfinish(conn);
+                if (connectors->tools.hosts && connect->host >= 0)
+                        hosts_count(connectors->tools.hosts, (unsigned)connect->host, -1);
+                failure_set(error, rc, LIDO_FAILURE_TRANSIENT, lido_strerror(rc));
+                return rc;
+        }
+        if (connectors->tools.hosts && connect->host >= 0)
+                session_set_host(*ret_session, connectors->tools.hosts, (unsigned)connect->host);
+        cancels_add(connectors->cancels, *ret_session);
+        return LIDO_OK;
 }
 
 static int open_session(struct connector *self, lido_op op, struct pg_session **ret_session, struct lido_error *error)
 {
-        const struct pg_options *options = &self->owner->options;
-        const struct connect_stop stop = {
-                .deadline_ns = lido_op_deadline_ns(op),
-                .abort_fd = self->abort_fd,
-                .before_lookup = before_lookup,
-                .after_lookup = after_lookup,
-                .owner = self,
-        };
-        PGconn *conn;
-        int rc = connect_open(options, &stop, &conn, error);
+        struct connect connect;
+        int rc;
 
-        if (rc != LIDO_OK)
-                return rc;
-        rc = session_new(ret_session, conn, options);
-        if (rc != LIDO_OK) {
-                PQsetnonblocking(conn, 1); /* so that the goodbye of PQfinish cannot block */
-                PQfinish(conn);
-                failure_set(error, rc, LIDO_FAILURE_TRANSIENT, lido_strerror(rc));
-                return rc;
-        }
-        cancels_add(self->owner->cancels, *ret_session);
-        return LIDO_OK;
+        connect_init(&connect, &self->owner->tools, lido_op_deadline_ns(op));
+        rc = connect_run(&connect, self->abort_fd);
+        if (rc == LIDO_OK)
+                rc = connectors_wrap(self->owner, &connect, ret_session, error);
+        else
+                *error = *connect_error(&connect);
+        connect_fini(&connect);
+        return rc;
+}
+
+void connectors_answer(struct pg_connectors *connectors, lido_op op, struct pg_session *session)
+{
+        if (lido_op_opened(op, session) == LIDO_OK)
+                return;
+        cancels_remove(connectors->cancels, session);
+        session_close(session);
 }
 
 static void do_job(struct pg_connectors *connectors, struct connector *self)
@@ -174,14 +178,12 @@ static void do_job(struct pg_connectors *connectors, struct connector *self)
         struct pg_session *session = NULL;
         struct lido_error error;
         int rc = open_session(self, op, &session, &error);
-        bool is_wanted = leave_job(connectors, self);
 
-        if (rc == LIDO_OK && (!is_wanted || lido_op_opened(op, session) != LIDO_OK)) {
-                cancels_remove(connectors->cancels, session);
-                session_close(session);
-        } else if (rc != LIDO_OK && is_wanted) {
+        leave_job(connectors, self);
+        if (rc == LIDO_OK)
+                connectors_answer(connectors, op, session);
+        else
                 lido_op_failed(op, &error);
-        }
 }
 
 static void connectors_unref(struct pg_connectors *connectors);
@@ -266,23 +268,87 @@ uncount:
 
 /* ---- the face -------------------------------------------------------------------------------------------- */
 
+/* What is known of the hosts has changed. On whose thread it became known; no lock is held. */
+static void on_hosts(void *connectors_pointer, unsigned changes)
+{
+        struct pg_connectors *connectors = connectors_pointer;
+        struct lido_pool *pool = load_acquire(&connectors->pool);
+        const char *attrs = connectors->options.session_attrs;
+        bool may_move = connectors->options.given.balance != LIDO_PG_BALANCE_ORDER ||
+                        (attrs && strcmp(attrs, "prefer-standby") == 0);
+        uint64_t now = clock_now_ns(), moved = load_relaxed(&connectors->moved_ns);
+
+        if (changes & HOSTS_CUT)
+                cancels_cut(connectors->cancels);
+        if (pool && (changes & (HOSTS_LEFT | HOSTS_CUT)))
+                lido_pool_suspect(pool);
+        if (pool && (changes & HOSTS_CAME) && may_move && hosts_fit_count(connectors->tools.hosts) > 1 &&
+            (moved == 0 || now - moved >= MOVE_EACH_NS) && cas_relaxed(&connectors->moved_ns, &moved, now))
+                lido_pool_rotate(pool, MOVE_OVER_MS);
+}
+
+static bool make_tools(struct pg_connectors *connectors)
+{
+        const struct pg_options *options = &connectors->options;
+        struct connect_tools *tools = &connectors->tools;
+
+        tools->options = options;
+        tools->number = &connectors->number;
+        tools->resolver = resolver_new(options->given.dns_ttl_ms, options->loop);
+        if (options->is_clustered)
+                tools->hosts = hosts_new(options, on_hosts, connectors);
+        if (options->given.credentials)
+                tools->credentials = credentials_new(&options->given);
+        connectors->cancels = cancels_new();
+        return connectors->cancels && tools->resolver && (tools->hosts || !options->is_clustered) &&
+               (tools->credentials || !options->given.credentials);
+}
+
+static void free_tools(struct pg_connectors *connectors)
+{
+        resolver_free(connectors->tools.resolver);
+        credentials_free(connectors->tools.credentials);
+        hosts_unref(connectors->tools.hosts);
+        if (connectors->cancels)
+                cancels_unref(connectors->cancels);
+}
+
 struct pg_connectors *connectors_new(struct pg_options *options)
 {
         struct pg_connectors *connectors = mem_zalloc(sizeof *connectors);
 
         if (!connectors)
                 return NULL;
-        connectors->cancels = cancels_new();
-        if (!connectors->cancels) {
+        connectors->options = *options;
+        if (!make_tools(connectors)) {
+                free_tools(connectors);
                 mem_free(connectors);
                 return NULL;
         }
-        connectors->options = *options;
         store_relaxed(&connectors->users, 1);
         mutex_init(&connectors->lock);
         list_init(&connectors->queue);
         list_init(&connectors->threads);
+        list_init(&connectors->onloop.connects);
+        connectors->onloop.loop = options->loop;
         return connectors;
+}
+
+int connectors_watch_hosts(struct pg_connectors *connectors)
+{
+        if (!connectors->tools.hosts || connectors->options.given.host_check_ms == LIDO_NEVER || connectors->onloop.loop)
+                return LIDO_OK;
+        return monitor_new(&connectors->monitor, &connectors->tools);
+}
+
+struct pg_hosts *connectors_hosts(struct pg_connectors *connectors)
+{
+        return connectors->tools.hosts;
+}
+
+struct credentials *connectors_credentials(struct pg_connectors *connectors)
+{
+        return connectors->tools.credentials;
 }
 
 const struct pg_options *connectors_options(const struct pg_connectors *connectors)
@@ -305,8 +371,11 @@ void connectors_alarm(struct pg_connectors *connectors)
         struct lido_pool *pool = load_acquire(&connectors->pool);
         uint64_t now = clock_now_ns(), seen = load_relaxed(&connectors->alarmed_ns);
 
-        if (pool && (seen == 0 || now - seen >= NS_PER_S) && cas_relaxed(&connectors->alarmed_ns, &seen, now))
-                lido_pool_suspect(pool);
+        if (!pool || (seen != 0 && now - seen < NS_PER_S) || !cas_relaxed(&connectors->alarmed_ns, &seen, now))
+                return;
+        if (connectors->monitor)
+                monitor_poke(connectors->monitor);
+        lido_pool_suspect(pool);
 }
 
 static void fail(lido_op op, int rc, const char *text)
@@ -344,10 +413,15 @@ static bool withdraw(struct pg_connectors *connectors, lido_op op)
 
 void connectors_open(struct pg_connectors *connectors, lido_op op)
 {
-        struct job *job = mem_zalloc(sizeof *job);
+        struct job *job;
         bool is_alone, is_short;
         int rc = LIDO_OK;
 
+        if (connectors->onloop.loop) {
+                onloop_open(&connectors->onloop, connectors, &connectors->tools, op);
+                return;
+        }
+        job = mem_zalloc(sizeof *job);
         if (!job) {
                 fail(op, LIDO_ENOMEM, "out of memory");
                 return;
@@ -377,14 +451,16 @@ void connectors_cancel(struct pg_connectors *connectors, lido_op op)
 {
         bool is_mine = withdraw(connectors, op);
 
+        if (connectors->onloop.loop) {
+                onloop_cancel(&connectors->onloop, op);
+                return;
+        }
         mutex_lock(&connectors->lock);
         list_for_each(it, &connectors->threads) {
                 struct connector *connector = list_entry(it, struct connector, link);
 
-                if (is_mine || connector->state != CONNECTOR_BUSY || connector->is_answered || !is_same(connector->op, op))
+                if (is_mine || connector->state != CONNECTOR_BUSY || !is_same(connector->op, op))
                         continue;
-                if (connector->is_looking_up)
-                        is_mine = connector->is_answered = true;
                 if (eventfd_write(connector->abort_fd, 1) != 0)
                         continue; /* it is readable already */
         }
@@ -397,8 +473,8 @@ static void connectors_unref(struct pg_connectors *connectors)
 {
         if (sub_acq_rel(&connectors->users, 1) != 1)
                 return;
+        free_tools(connectors);
         options_fini(&connectors->options);
-        cancels_unref(connectors->cancels);
         mutex_fini(&connectors->lock);
         mem_free(connectors);
 }
@@ -407,6 +483,8 @@ void connectors_free(struct pg_connectors *connectors)
 {
         struct list joined;
 
+        monitor_free(connectors->monitor); /* it may be telling the pool something */
+        connectors->monitor = NULL;
         list_init(&joined);
         mutex_lock(&connectors->lock);
         lido_assert(list_is_empty(&connectors->queue));

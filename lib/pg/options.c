@@ -1,7 +1,9 @@
 #include "pg/options.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/mem.h"
 #include "base/sized.h"
@@ -14,6 +16,9 @@ static const struct lido_pg_options defaults = {
         .drain_bytes = 1u << 20,
         .statement_cache = 100,
         .fat_bytes = 8u << 20,
+        .balance = LIDO_PG_BALANCE_ORDER,
+        .host_check_ms = 1000,
+        .dns_ttl_ms = 15000,
 };
 
 const char *options_value(const struct pg_options *options, const char *keyword)
@@ -142,6 +147,25 @@ static int refuse(struct pg_options *options, const char *words)
         return LIDO_EINVAL;
 }
 
+static int fill_host_defaults(struct pg_options *options)
+{
+        struct lido_pg_options *given = &options->given;
+
+        if (given->balance < LIDO_PG_BALANCE_DEFAULT || given->balance > LIDO_PG_BALANCE_NEAREST)
+                return refuse(options, "balance is none of enum lido_pg_balance");
+        if (given->host_check_ms < LIDO_NEVER)
+                return refuse(options, "host_check_ms is no duration");
+        if (given->dns_ttl_ms < LIDO_NEVER)
+                return refuse(options, "dns_ttl_ms is no duration");
+        if (given->balance == LIDO_PG_BALANCE_DEFAULT)
+                given->balance = defaults.balance;
+        if (given->host_check_ms == 0)
+                given->host_check_ms = defaults.host_check_ms;
+        if (given->dns_ttl_ms == 0)
+                given->dns_ttl_ms = defaults.dns_ttl_ms;
+        return LIDO_OK;
+}
+
 static int fill_defaults(struct pg_options *options)
 {
         struct lido_pg_options *given = &options->given;
@@ -167,7 +191,17 @@ static int fill_defaults(struct pg_options *options)
                 given->statement_cache = defaults.statement_cache;
         if (given->fat_bytes == 0)
                 given->fat_bytes = defaults.fat_bytes;
-        return LIDO_OK;
+        return fill_host_defaults(options);
+}
+
+/* Several hosts of which any will do, in the order of the list, need no watching. */
+static void see_what_matters(struct pg_options *options)
+{
+        bool has_role = options->session_attrs && strcmp(options->session_attrs, "any") != 0;
+
+        options->is_clustered = options->host_count > 1 && (has_role || options->given.balance != LIDO_PG_BALANCE_ORDER ||
+                                                            options->given.lag_limit_bytes > 0);
+        options->is_template = options->application_name && strchr(options->application_name, '%');
 }
 
 int options_init(struct pg_options *options, const struct lido_pg_options *theirs, const char *name)
@@ -184,6 +218,8 @@ int options_init(struct pg_options *options, const struct lido_pg_options *their
                 rc = take_strings(options, name);
         if (rc == LIDO_OK)
                 rc = take_hosts(options);
+        if (rc == LIDO_OK)
+                see_what_matters(options);
         if (rc != LIDO_OK)
                 options_fini(options);
         return rc;
@@ -245,8 +281,7 @@ static bool is_ours(const char *keyword)
                strcmp(keyword, "target_session_attrs") == 0;
 }
 
-void options_parameters(const struct pg_options *options, const struct pg_host *host, const char *session_attrs,
-                        const char *keywords[OPTIONS_PARAMETERS], const char *values[OPTIONS_PARAMETERS])
+void options_parameters(const struct pg_options *options, struct options_attempt *attempt)
 {
         /* A peer that is gone without a word is noticed in a minute, not after the two hours of the system's default. */
         static const char *const injected[][2] = {
@@ -255,7 +290,8 @@ void options_parameters(const struct pg_options *options, const struct pg_host *
                 {"keepalives_count", "3"},
                 {"tcp_user_timeout", "30000"},
         };
-        struct parameters parameters = {keywords, values, 0};
+        const struct pg_host *host = attempt->host;
+        struct parameters parameters = {attempt->keywords, attempt->values, 0};
 
         for (PQconninfoOption *option = options->conninfo; option->keyword; option++)
                 if (!host || !is_ours(option->keyword))
@@ -267,14 +303,56 @@ void options_parameters(const struct pg_options *options, const struct pg_host *
                 put(&parameters, "gssencmode", "disable");
         if (!options_value(options, "fallback_application_name"))
                 put(&parameters, "fallback_application_name", options->fallback_name);
-        put(&parameters, "application_name", options->application_name); /* the last one counts */
+        put(&parameters, "application_name", attempt->application_name ? attempt->application_name : options->application_name);
+        put(&parameters, "user", attempt->user); /* the last one counts */
+        put(&parameters, "password", attempt->password);
         if (host) {
                 put(&parameters, "host", host->host);
                 put(&parameters, "hostaddr", host->hostaddr);
                 put(&parameters, "port", host->port);
-                put(&parameters, "target_session_attrs", session_attrs);
+                put(&parameters, "target_session_attrs", attempt->session_attrs);
         }
-        keywords[parameters.count] = values[parameters.count] = NULL;
+        attempt->keywords[parameters.count] = attempt->values[parameters.count] = NULL;
+}
+
+static void append(char *text, size_t size, const char *more, size_t length)
+{
+        size_t used = strlen(text);
+
+        for (size_t i = 0; i < length && used + 1 < size; i++)
+                text[used++] = more[i];
+        text[used] = '\0';
+}
+
+void options_expand_name(const struct pg_options *options, uint32_t number, char *text, size_t size)
+{
+        text[0] = '\0';
+        for (const char *at = options->application_name; *at; at++) {
+                char piece[256] = "%";
+
+                if (*at != '%' || !at[1]) {
+                        append(text, size, at, 1);
+                        continue;
+                }
+                switch (*++at) {
+                case 'p':
+                        snprintf(piece, sizeof piece, "%ld", (long)getpid());
+                        break;
+                case 'c':
+                        snprintf(piece, sizeof piece, "%u", (unsigned)number);
+                        break;
+                case 'n':
+                        snprintf(piece, sizeof piece, "%s", options->fallback_name);
+                        break;
+                case 'h':
+                        if (gethostname(piece, sizeof piece - 1) != 0)
+                                strcpy(piece, "localhost");
+                        break;
+                default: /* %% too */
+                        break;
+                }
+                append(text, size, piece, strlen(piece));
+        }
 }
 
 void options_redact(const struct pg_options *options, struct lido_error *error)

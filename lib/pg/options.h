@@ -2,8 +2,9 @@
  *
  * A conninfo is split by libpq, so every option that libpq knows is passed through untouched. Only host, hostaddr, port
  * and target_session_attrs are taken apart here, so that each attempt is one PGconn to one address with its own
- * deadline; libpq's connect_timeout has no effect on its asynchronous interface. A conninfo that names a service, or
- * whose lists do not match, goes to libpq as it is, which knows better or says what is wrong.
+ * deadline, to a server that hosts.h has chosen; libpq's connect_timeout has no effect on its asynchronous interface. A
+ * conninfo that names a service, or whose lists do not match, goes to libpq as it is, which knows better or says what is
+ * wrong.
  */
 #ifndef LIDO_PG_OPTIONS_H
 #define LIDO_PG_OPTIONS_H
@@ -29,6 +30,9 @@ struct pg_options {
         char *application_name, *fallback_name, *setup;
         char *environment_password;     /* to be kept out of texts */
         bool is_gssencmode_set;
+        bool is_template;               /* application_name has a % */
+        bool is_clustered;              /* several hosts, and it matters which */
+        struct uv_loop_s *loop;         /* where connections are opened; NULL: on threads. Not set by options_init */
 };
 
 /* Take the options in. `name` is the pool's, the fallback application name. On failure options->given.error is filled.
@@ -41,9 +45,20 @@ const char *options_value(const struct pg_options *options, const char *keyword)
 
 #define OPTIONS_PARAMETERS 96 /* room for every keyword of libpq (46 in version 18), ours, and the NULL */
 
-/* Fill the arrays of PQconnectStartParams for one address. hostaddr may be NULL. */
-void options_parameters(const struct pg_options *options, const struct pg_host *host, const char *session_attrs,
-                        const char *keywords[OPTIONS_PARAMETERS], const char *values[OPTIONS_PARAMETERS]);
+/* What differs from attempt to attempt, and what PQconnectStartParams takes for it. */
+struct options_attempt {
+        const struct pg_host *host; /* NULL: libpq sees to the hosts */
+        const char *session_attrs;
+        const char *user, *password;  /* that count instead of conninfo's; NULL: conninfo's */
+        const char *application_name; /* likewise, the template filled in */
+        const char *keywords[OPTIONS_PARAMETERS], *values[OPTIONS_PARAMETERS];
+};
+
+/* Fill the arrays. */
+void options_parameters(const struct pg_options *options, struct options_attempt *attempt);
+
+/* Fill in the template of application_name for the connection of this number. */
+void options_expand_name(const struct pg_options *options, uint32_t number, char *text, size_t size);
 
 /* Keep every password that we know of out of an error's text. */
 void options_redact(const struct pg_options *options, struct lido_error *error);

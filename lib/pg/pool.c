@@ -15,10 +15,15 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/sized.h"
+#include "lido/loop.h"
 #include "lido/pg.h"
+#include "lido/service.h"
 #include "pg/cancel.h"
 #include "pg/connector.h"
+#include "pg/credentials.h"
 #include "pg/failure.h"
+#include "pg/hosts.h"
 #include "pg/session.h"
 #include "pg/watch.h"
 
@@ -135,10 +140,17 @@ int lido_pg_pool_open(struct lido_pool **ret_pool, struct lido_service *service,
         if (rc != LIDO_OK)
                 return rc;
         taken.given.error = NULL; /* the caller's memory */
+        if (taken.given.connect_on_loop && lido_service_loop(service))
+                taken.loop = lido_loop_uv(lido_service_loop(service));
         factory.context = connectors_new(&taken);
         if (!factory.context) {
                 options_fini(&taken);
                 return LIDO_ENOMEM;
+        }
+        rc = connectors_watch_hosts(factory.context);
+        if (rc != LIDO_OK) {
+                connectors_free(factory.context);
+                return rc;
         }
         rc = lido_pool_open(ret_pool, service, &factory, options);
         if (rc == LIDO_OK)
@@ -148,11 +160,67 @@ int lido_pg_pool_open(struct lido_pool **ret_pool, struct lido_service *service,
         return rc;
 }
 
+/* ---- several hosts, credentials -------------------------------------------------------------------------- */
+
+/* Returns: NULL when the pool is not one of connections. */
+static struct pg_connectors *connectors_of(struct lido_pool *pool)
+{
+        return pool_is_pg(pool) ? lido_pool_context(pool) : NULL;
+}
+
+int lido_pg_forget_past(struct lido_pool *pool)
+{
+        struct pg_connectors *connectors = pool ? connectors_of(pool) : NULL;
+
+        if (!connectors)
+                return pool ? LIDO_EFOREIGN : LIDO_EINVAL;
+        if (connectors_hosts(connectors))
+                hosts_forget_past(connectors_hosts(connectors));
+        return LIDO_OK;
+}
+
+int lido_pg_host(struct lido_pool *pool, uint32_t index, struct lido_pg_host *host)
+{
+        struct pg_connectors *connectors = pool ? connectors_of(pool) : NULL;
+        struct lido_pg_host mine = LIDO_PG_HOST_INIT;
+        size_t room;
+
+        if (pool && !connectors)
+                return LIDO_EFOREIGN;
+        if (!connectors || !host || !connectors_hosts(connectors) || index >= connectors_options(connectors)->host_count)
+                return LIDO_EINVAL;
+        room = sized_room(host->size, sizeof mine);
+        if (room == 0)
+                return LIDO_EINVAL;
+        mine.size = host->size;
+        hosts_describe(connectors_hosts(connectors), index, &mine);
+        memcpy(host, &mine, room);
+        return LIDO_OK;
+}
+
+int lido_pg_credentials_changed(struct lido_pool *pool, int64_t over_ms)
+{
+        struct pg_connectors *connectors = pool ? connectors_of(pool) : NULL;
+
+        if (!connectors)
+                return pool ? LIDO_EFOREIGN : LIDO_EINVAL;
+        if (over_ms < LIDO_NEVER)
+                return LIDO_EINVAL;
+        if (connectors_credentials(connectors))
+                credentials_expire(connectors_credentials(connectors));
+        return over_ms == LIDO_NEVER ? LIDO_OK : lido_pool_rotate(pool, over_ms);
+}
+
+/* ---- one connection -------------------------------------------------------------------------------------- */
+
 PGconn *lido_pg_conn(lido_lease lease)
 {
         struct pg_session *session = lido_object(lease);
 
-        return session ? session->conn : NULL;
+        if (!session || !session->conn)
+                return NULL;
+        session_expose(session);
+        return session->conn;
 }
 
 int lido_pg_detach_at(lido_lease lease, PGconn **ret_conn, const char *site)

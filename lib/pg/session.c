@@ -71,6 +71,8 @@ static void note_error(struct pg_session *session, const PGresult *result)
                 session->is_doubtful = true;
                 return;
         }
+        if (strcmp(state, "40001") == 0 || strcmp(state, "40P01") == 0)
+                session->has_conflict = true;
         if (failure_is_end(result))
                 note_end(session, result);
         adjudicate(session, result, state);
@@ -104,6 +106,10 @@ static void note_result(struct pg_session *session, const PGresult *result)
         switch (status) {
         case PGRES_FATAL_ERROR:
                 note_error(session, result);
+                break;
+        case PGRES_PIPELINE_SYNC:
+                if (session->syncs > 0)
+                        session->syncs--;
                 break;
         case PGRES_COPY_IN:
         case PGRES_COPY_OUT:
@@ -143,6 +149,23 @@ static int on_libpq_event(PGEventId id, void *info, void *unused)
                 break;
         }
         return 1;
+}
+
+/* Without memory for the hook, what a borrower does is not known, and so the connection is not lent again. */
+void session_expose(struct pg_session *session)
+{
+        if (session->is_exposed)
+                return;
+        session->is_exposed = PQregisterEventProc(session->conn, on_libpq_event, "lido", NULL) &&
+                              PQsetInstanceData(session->conn, on_libpq_event, session);
+        if (!session->is_exposed)
+                session->is_evicted = true;
+}
+
+void session_see(struct pg_session *session, const PGresult *result)
+{
+        if (!session->is_exposed)
+                note_result(session, result);
 }
 
 /* What arrives on an idle connection comes this way, a FATAL too. */
@@ -194,14 +217,10 @@ int session_new(struct pg_session **ret_session, PGconn *conn, const struct pg_o
         session->cancel = PQgetCancel(conn);
         if (!session->cancel)
                 goto unref_line;
-        if (!PQregisterEventProc(conn, on_libpq_event, "lido", NULL) || !PQsetInstanceData(conn, on_libpq_event, session))
-                goto free_cancel;
         write_label(session);
         session_restore(session);
         *ret_session = session;
         return LIDO_OK;
-free_cancel:
-        PQfreeCancel(session->cancel);
 unref_line:
         line_unref(session->line);
 free_session:
@@ -209,10 +228,29 @@ free_session:
         return rc;
 }
 
+void session_set_host(struct pg_session *session, struct pg_hosts *hosts, unsigned host)
+{
+        session->hosts = hosts_ref(hosts);
+        session->host = host;
+}
+
+/* The pool has one session less. */
+static void leave_host(struct pg_session *session)
+{
+        if (session->hosts)
+                hosts_count(session->hosts, session->host, -1);
+}
+
+static bool is_misplaced(const struct pg_session *session)
+{
+        return session->hosts && !hosts_fits(session->hosts, session->host);
+}
+
 void session_unref(struct pg_session *session)
 {
         if (sub_acq_rel(&session->users, 1) != 1)
                 return;
+        hosts_unref(session->hosts);
         statements_fini(&session->statements);
         PQfreeCancel(session->cancel);
         line_unref(session->line);
@@ -250,6 +288,7 @@ bool session_close(struct pg_session *session)
                 PQfinish(conn);
         }
         is_alarming = session->is_alarming;
+        leave_host(session);
         session_unref(session);
         return is_alarming;
 }
@@ -263,6 +302,7 @@ PGconn *session_release_conn(struct pg_session *session)
                 PQsetNoticeReceiver(conn, connect_libpq_receiver(), NULL);
                 session->conn = NULL;
         }
+        leave_host(session);
         session_unref(session);
         return conn;
 }
@@ -312,7 +352,7 @@ enum lido_peek session_peek(struct pg_session *session)
         char byte;
         ssize_t got;
 
-        if (!session->conn || session->is_lost)
+        if (!session->conn || session->is_lost || is_misplaced(session))
                 return LIDO_PEEK_DEAD;
         do
                 got = recv(session->line->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
@@ -380,9 +420,10 @@ static enum lido_verdict verdict_of_active(const struct pg_session *session)
 {
         PGconn *conn = session->conn;
 
-        if (PQpipelineStatus(conn) != PQ_PIPELINE_OFF || session->last_status == PGRES_COPY_IN ||
-            session->last_status == PGRES_COPY_BOTH)
+        if (session->last_status == PGRES_COPY_IN || session->last_status == PGRES_COPY_BOTH)
                 return LIDO_VERDICT_DEAD;
+        if (PQpipelineStatus(conn) != PQ_PIPELINE_OFF) /* ours is known to end */
+                return session->syncs > 0 ? LIDO_VERDICT_RESET : LIDO_VERDICT_DEAD;
         if (session->last_status == PGRES_SINGLE_TUPLE || PQsetSingleRowMode(conn) || !PQisBusy(conn))
                 return LIDO_VERDICT_RESET;
         return LIDO_VERDICT_DEAD;
@@ -394,7 +435,7 @@ enum lido_verdict session_verdict(struct pg_session *session)
         bool may_reset = session->options->given.reset != LIDO_PG_RESET_NONE;
         enum lido_verdict verdict = LIDO_VERDICT_DEAD;
 
-        if (!session->conn || session->is_lost || session->is_evicted || session->is_fat ||
+        if (!session->conn || session->is_lost || session->is_evicted || session->is_fat || is_misplaced(session) ||
             PQstatus(session->conn) != CONNECTION_OK)
                 return LIDO_VERDICT_DEAD;
         if (session->options->given.reset >= LIDO_PG_RESET_STRICT && (session->dirt & DIRT_OPAQUE))
@@ -419,10 +460,18 @@ enum lido_verdict session_verdict(struct pg_session *session)
 
 /* ---- check and reset ------------------------------------------------------------------------------------- */
 
+static void see_work(void *session, const PGresult *result)
+{
+        session_see(session, result);
+}
+
 void session_begin_work(struct pg_session *session)
 {
         work_start(&session->work, session->conn, session->plan.steps, session->options->given.drain_bytes);
         session->work.forgives_cancel = load_relaxed(&session->was_cancelled);
+        session->work.syncs = session->syncs;
+        session->work.see = see_work;
+        session->work.see_context = session;
 }
 
 void session_forget_plans(struct pg_session *session)
@@ -439,10 +488,21 @@ static const char *start_afresh(struct pg_session *session)
         session->is_doubtful = session->is_alarming = false;
         store_relaxed(&session->was_cancelled, 0);
         session->last_status = 0;
+        session->syncs = 0;
         session_forget_plans(session);
         session->dirt = 0;
         if (session->is_lost || PQtransactionStatus(session->conn) != PQTRANS_IDLE)
                 return "the session is not at rest";
+        if (session->is_evicted || session->is_fat)
+                return "the session is not to be lent again";
+        if (session->hosts) {
+                struct probe probe;
+
+                probe_from_status(session->conn, &probe);
+                hosts_learn(session->hosts, session->host, &probe, 0);
+                if (is_misplaced(session))
+                        return "the server is no longer one that fits";
+        }
         return session_has_wrong_role(session) ? "the server has changed its role" : NULL;
 }
 

@@ -4,8 +4,9 @@
  * only the line, a dup() of the socket. It is what the loop watches, because libpq closes its own descriptor
  * when it likes, and what interrupt shuts down; it is closed when both the session and the watch are done with it.
  *
- * libpq's event hook sees the results, also of a borrower who calls libpq directly, and notes here what PQstatus will
- * not tell: that the server ended the session, or that an error had no SQLSTATE and so was libpq's own. When libpq
+ * Every result is seen and noted here: those of our own statements as they are read, and, from the moment that a borrower
+ * is shown the PGconn, all of them by libpq's event hook. (The hook costs 41 ns and four allocations a result, so a session
+ * whose borrowers keep to lido_pg_query goes without.) They tell what PQstatus will not: that the server ended the session, or that an error had no SQLSTATE and so was libpq's own. When libpq
  * fails to send, as after an immediate shutdown, it tells not even the hook: PQstatus stays OK and the transaction idle.
  * So on return an error message, whatever its cause, is reason enough to look at the socket.
  */
@@ -18,6 +19,7 @@
 #include "base/atomic.h"
 #include "base/list.h"
 #include "lido/pool.h"
+#include "pg/hosts.h"
 #include "pg/options.h"
 #include "pg/reset.h"
 #include "pg/statements.h"
@@ -35,19 +37,24 @@ struct pg_watch;
 
 struct pg_session {
         const struct pg_options *options; /* constant; lives as long as the pool */
+        struct pg_hosts *hosts;           /* constant: a share; NULL: it does not matter which host */
+        unsigned host;                    /* constant: where it is, if that matters */
         struct pg_line *line;             /* constant */
         char label[160];                  /* constant, for describe */
         _Atomic uint32_t users;           /* atomic: the pool or the borrower who detaches, and the watch */
 
         PGconn *conn;       /* owner of the slot only; NULL once the borrower has ended it */
+        bool is_exposed;    /* owner: libpq's event hook is in place */
         bool is_lost;       /* owner of the slot only: the server has ended it, or the borrower has reset it */
         bool is_doubtful;   /* owner: an error without SQLSTATE since the last round trip of ours */
         unsigned dirt;      /* owner: enum reset_dirt, since the last reset */
         bool is_evicted;    /* owner: an error was judged so */
         bool is_alarming;   /* owner: an error tells that all sessions are to be checked */
+        bool has_conflict;  /* owner: an error asks for the transaction to be run again */
         bool is_fat;        /* owner: a row was larger than fat_bytes */
         struct statements statements; /* owner */
         int last_status;    /* owner: ExecStatusType of the last result seen since the last reset; else 0 */
+        unsigned syncs;     /* owner: of pipelines of ours, still to come in */
         char sqlstate[6];   /* owner: with which the server ended it, or "" */
 
         lido_handle handle;     /* written before it is first lent */
@@ -68,6 +75,9 @@ struct pg_session {
  * there is no descriptor left. */
 int session_new(struct pg_session **ret_session, PGconn *conn, const struct pg_options *options);
 
+/* It is one of this host, where it is counted already; its host may cease to fit, or be cut off. */
+void session_set_host(struct pg_session *session, struct pg_hosts *hosts, unsigned host);
+
 /* End the connection, without ever blocking, and drop the pool's share of the session. Returns: is_alarming, after the
  * server's last words have been read. */
 bool session_close(struct pg_session *session);
@@ -77,6 +87,12 @@ PGconn *session_release_conn(struct pg_session *session);
 
 /* Drop a share. */
 void session_unref(struct pg_session *session);
+
+/* A borrower is going to use the connection directly. */
+void session_expose(struct pg_session *session);
+
+/* Note what a result tells, unless libpq's hook has. Threads: the owner. */
+void session_see(struct pg_session *session, const PGresult *result);
 
 /* Look at the socket without blocking or reading. */
 enum lido_peek session_peek(struct pg_session *session);

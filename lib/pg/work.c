@@ -21,6 +21,14 @@ static pending_function *find_ssl_pending(void)
         return found;
 }
 
+bool work_has_pending(PGconn *conn)
+{
+        void *ssl = PQsslStruct(conn, "OpenSSL");
+        pending_function *pending = ssl ? find_ssl_pending() : NULL;
+
+        return pending && pending(ssl) > 0;
+}
+
 /* Read what there is. libpq before 15.20 may leave TLS records beyond 8 KiB inside OpenSSL, where poll cannot see them. */
 bool work_consume(PGconn *conn)
 {
@@ -98,8 +106,10 @@ static bool read_copy(struct work *work, enum work_want *ret_want)
         char *row;
         int length;
 
-        while ((length = PQgetCopyData(work->conn, &row, 1)) > 0) {
-                PQfreemem(row);
+        while ((length = PQgetCopyData(work->conn, &row, 1)) > 0 ||
+               (length == 0 && work_has_pending(work->conn) && PQconsumeInput(work->conn))) {
+                if (length > 0)
+                        PQfreemem(row);
                 if (!spend(work, (size_t)length)) {
                         *ret_want = fail(work, "the borrower left more of a COPY unread than is worth reading");
                         return false;
@@ -122,6 +132,8 @@ static bool take(struct work *work, PGresult *result)
 {
         bool is_fine = true;
 
+        if (work->see)
+                work->see(work->see_context, result);
         switch (PQresultStatus(result)) {
         case PGRES_COPY_OUT:
                 work->is_copy_out = true;
@@ -129,7 +141,14 @@ static bool take(struct work *work, PGresult *result)
         case PGRES_COPY_IN:
         case PGRES_COPY_BOTH:
         case PGRES_PIPELINE_SYNC:
+                if (work->syncs > 0) {
+                        work->syncs--;
+                        break;
+                }
+                /* fall through */
         case PGRES_PIPELINE_ABORTED:
+                if (work->syncs > 0)
+                        break;
                 fail(work, "the session was left in a state that cannot be undone");
                 is_fine = false;
                 break;
@@ -162,10 +181,16 @@ static enum work_want read_results(struct work *work)
                         PQsetSingleRowMode(work->conn);
                 if (PQisBusy(work->conn))
                         return WORK_READ;
+                if (PQpipelineStatus(work->conn) != PQ_PIPELINE_OFF && work->syncs == 0)
+                        return PQexitPipelineMode(work->conn) ? WORK_DONE : fail(work, PQerrorMessage(work->conn));
                 result = PQgetResult(work->conn);
-                if (!result)
+                if (!result && work->syncs == 0)
                         return WORK_DONE;
-                if (!take(work, result))
+                if (!result && (work->nulls++ > 0 || PQstatus(work->conn) != CONNECTION_OK))
+                        return fail(work, "a pipeline ended before its Sync");
+                if (result)
+                        work->nulls = 0;
+                if (result && !take(work, result))
                         return WORK_FAILED;
         }
 }

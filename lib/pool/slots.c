@@ -299,5 +299,5 @@ void slots_count(const struct slots *slots, uint32_t count[SLOT_STATES])
         for (int state = 0; state < SLOT_STATES; state++)
                 count[state] = 0;
         slots_for_each (slot, slots)
-                count[word_state(load_acquire(&slot->word))]++;
+                count[word_state(load_seq_cst(&slot->word))]++; /* law 2: steal_one counts after it has set COVETED */
 }

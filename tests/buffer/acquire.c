@@ -356,6 +356,34 @@ START_TEST(a_cache_grows_with_its_trips_and_not_beyond_its_bound)
 }
 END_TEST
 
+static uintptr_t line_of(void *buffer)
+{
+        return (uintptr_t)span_state(span_of(buffer), buffer) / 64;
+}
+
+START_TEST(what_two_caches_use_shares_no_line)
+{
+        struct lido_buffer_options options = plain_options();
+        struct lido_buffer_pool *pool = pool_with(&options);
+        struct lido_buffer_cache *cache[2];
+        void *buffer[2];
+
+        for (int i = 0; i < 2; i++)
+                ck_assert_int_eq(lido_buffer_cache_open(&cache[i], pool), LIDO_OK);
+        for (uint32_t c = 0; c < pool->class_count; c++) {
+                for (int i = 0; i < 2; i++)
+                        ck_assert_int_eq(lido_buffer_cache_acquire(cache[i], pool->sizes[c], &buffer[i]), LIDO_OK);
+                ck_assert_uint_ne(line_of(buffer[0]), line_of(buffer[1]));
+                for (int i = 0; i < 2; i++)
+                        ck_assert_int_eq(lido_buffer_cache_release(cache[i], buffer[i]), LIDO_OK);
+        }
+        for (int i = 0; i < 2; i++)
+                lido_buffer_cache_close(cache[i]);
+        buffers_check(pool);
+        lido_buffer_pool_free(pool);
+}
+END_TEST
+
 START_TEST(steady_use_takes_nothing_more_from_the_source)
 {
         struct lido_buffer_options options = plain_options();
@@ -435,6 +463,7 @@ int main(void)
                                   a_full_cache_gives_its_coldest_half_to_the_depot,
                                   an_empty_cache_is_refilled_by_half_at_one_trip,
                                   a_cache_grows_with_its_trips_and_not_beyond_its_bound,
+                                  what_two_caches_use_shares_no_line,
                                   steady_use_takes_nothing_more_from_the_source,
                                   lent_buffers_outlive_their_pool, a_drain_ends_with_the_last_release, NULL});
 }

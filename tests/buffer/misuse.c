@@ -5,6 +5,7 @@
 
 #include "base/random.h"
 #include "buffer/support.h"
+#include "support/crew.h"
 
 static _Thread_local struct lido_event last; /* an event comes on the thread of the misuse */
 static _Atomic int events;
@@ -156,6 +157,66 @@ START_TEST(of_many_racing_releases_exactly_one_succeeds)
 }
 END_TEST
 
+enum { NEIGHBOURS = 64 };
+
+START_TEST(of_neighbours_released_at_once_those_that_were_not_lent_are_refused)
+{
+        for (size_t bytes = 16; bytes <= 8192; bytes *= 2) {
+                struct lido_buffer_pool *pool = noting_pool(bytes);
+                void *lent[NEIGHBOURS];
+
+                for (int i = 0; i < NEIGHBOURS; i++)
+                        lent[i] = must_acquire(pool, bytes);
+                for (int i = 3; i < NEIGHBOURS; i += 7)
+                        must_release(lent[i]);
+                ck_assert_int_eq(lido_buffer_release_bulk(lent, NEIGHBOURS), LIDO_EDOUBLE);
+                ck_assert_uint_eq(stats_of(pool).lent, 0);
+                ck_assert_uint_eq(stats_of(pool).misused, (NEIGHBOURS - 3 + 6) / 7);
+                buffers_check(pool); /* no buffer has two entries */
+                lido_buffer_pool_free(pool);
+        }
+}
+END_TEST
+
+struct bulk_race {
+        struct lido_buffer_pool *pool;
+        void *lent[NEIGHBOURS];
+};
+
+/* Forwards, backwards, in pieces, one by one. */
+static void release_all(void *context, unsigned number)
+{
+        struct bulk_race *race = context;
+        void *order[NEIGHBOURS];
+
+        for (int i = 0; i < NEIGHBOURS; i++)
+                order[i] = race->lent[number == 1 ? NEIGHBOURS - 1 - i : i];
+        if (number == 3)
+                for (int i = 0; i < NEIGHBOURS; i++)
+                        lido_buffer_release(order[i]);
+        else if (number == 2)
+                for (uint32_t i = 0; i < NEIGHBOURS; i += 16)
+                        lido_buffer_release_bulk(order + i + 1, 15);
+        else
+                lido_buffer_release_bulk(order, NEIGHBOURS);
+}
+
+START_TEST(of_racing_bulk_releases_one_gets_each_buffer)
+{
+        for (int round = 0; round < 200; round++) {
+                struct bulk_race race = {.pool = noting_pool(64)};
+
+                for (int i = 0; i < NEIGHBOURS; i++)
+                        race.lent[i] = must_acquire(race.pool, 64);
+                crew_run(4, release_all, &race);
+                ck_assert_uint_eq(stats_of(race.pool).lent, 0);
+                ck_assert_uint_eq(stats_of(race.pool).misused, 2 * NEIGHBOURS + NEIGHBOURS - 4);
+                buffers_check(race.pool);
+                lido_buffer_pool_free(race.pool);
+        }
+}
+END_TEST
+
 START_TEST(a_million_random_misuses_change_nothing)
 {
         struct lido_buffer_options options = plain_options();
@@ -291,6 +352,8 @@ int main(void)
                                   pointers_that_are_no_buffers_are_refused_unfollowed,
                                   a_pointer_into_a_region_that_has_gone_is_refused,
                                   of_many_racing_releases_exactly_one_succeeds,
+                                  of_neighbours_released_at_once_those_that_were_not_lent_are_refused,
+                                  of_racing_bulk_releases_one_gets_each_buffer,
                                   a_million_random_misuses_change_nothing, options_out_of_range_are_refused,
                                   a_child_is_told_that_the_pool_is_its_parents_and_may_open_its_own, NULL});
 }

@@ -73,13 +73,13 @@ static inline void check_span(struct span *span, size_t *mapped)
         uint32_t free = 0, kept = 0;
 
         for (uint32_t i = 0; i < span->count; i++) {
-                uint8_t state = load_relaxed(&span->state[i]);
+                uint8_t state = load_relaxed(span_state_at(span, i));
 
                 ck_assert_ptr_eq(span_of(span_buffer(span, i)), span);
                 ck_assert_int_ne(state, STATE_NONE);
                 ck_assert_msg(state != STATE_CACHED, "a cached buffer has no entry");
                 if (state == STATE_RAW)
-                        store_relaxed(&span->state[i], STATE_CACHED);
+                        store_relaxed(span_state_at(span, i), STATE_CACHED);
                 kept += state == STATE_KEPT;
                 free += state == STATE_KEPT || state == STATE_CLEAN;
         }

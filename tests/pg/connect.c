@@ -13,12 +13,15 @@
 #include "support/suite.h"
 
 static struct pg_options options;
+static struct connect_tools tools;
 static struct lido_error error;
 static int abort_fd;
 static unsigned descriptors;
+static struct resolver *resolver;
 
 static void set_up(void)
 {
+        resolver = resolver_new(15000, NULL);
         abort_fd = eventfd(0, EFD_CLOEXEC);
         descriptors = open_descriptors();
         memset(&options, 0, sizeof options);
@@ -27,6 +30,7 @@ static void set_up(void)
 /* Whatever happened, no descriptor is left over. */
 static void tear_down(void)
 {
+        resolver_free(resolver);
         ck_assert_uint_eq(open_descriptors(), descriptors);
 }
 
@@ -39,14 +43,21 @@ static void take(struct lido_pg_options *given)
 static int open_within(const char *conninfo, int64_t ms, PGconn **ret_conn)
 {
         struct lido_pg_options given = LIDO_PG_OPTIONS_INIT;
-        struct connect_stop stop = {.deadline_ns = clock_after_ms(clock_now_ns(), ms), .abort_fd = abort_fd};
+        struct connect connect;
 
         if (!options.conninfo) {
                 given.conninfo = conninfo;
                 take(&given);
         }
         *ret_conn = NULL;
-        int rc = connect_open(&options, &stop, ret_conn, &error);
+        tools = (struct connect_tools){ .options = &options, .resolver = resolver };
+        connect_init(&connect, &tools, clock_after_ms(clock_now_ns(), ms));
+        int rc = connect_run(&connect, abort_fd);
+        if (rc == LIDO_OK)
+                *ret_conn = connect_take(&connect);
+        else
+                error = *connect_error(&connect);
+        connect_fini(&connect);
         ck_assert_int_eq(rc, rc == LIDO_OK ? LIDO_OK : error.code);
         return rc;
 }

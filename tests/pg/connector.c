@@ -22,6 +22,19 @@ static pthread_cond_t gate_changed = PTHREAD_COND_INITIALIZER;
 static bool gate_is_open;
 static unsigned inside, inside_most, lookups;
 
+static void wait_at_gate(void)
+{
+        pthread_mutex_lock(&gate_lock);
+        inside++;
+        inside_most = inside > inside_most ? inside : inside_most;
+        pthread_cond_broadcast(&gate_changed);
+        while (!gate_is_open)
+                pthread_cond_wait(&gate_changed, &gate_lock);
+        inside--;
+        pthread_cond_broadcast(&gate_changed);
+        pthread_mutex_unlock(&gate_lock);
+}
+
 /* Every name is this machine, and waits at the gate. An address, which libpq looks up too, does not. Visible, so that libpq
  * calls it as well. */
 __attribute__((visibility("default"))) int getaddrinfo(const char *restrict node, const char *restrict name,
@@ -44,14 +57,8 @@ __attribute__((visibility("default"))) int getaddrinfo(const char *restrict node
                 return 0;
         pthread_mutex_lock(&gate_lock);
         lookups++;
-        inside++;
-        inside_most = inside > inside_most ? inside : inside_most;
-        pthread_cond_broadcast(&gate_changed);
-        while (!gate_is_open)
-                pthread_cond_wait(&gate_changed, &gate_lock);
-        inside--;
-        pthread_cond_broadcast(&gate_changed);
         pthread_mutex_unlock(&gate_lock);
+        wait_at_gate();
         return 0;
 }
 
@@ -142,19 +149,43 @@ START_TEST(an_open_that_times_out_in_the_resolver_is_answered)
 }
 END_TEST
 
+static void serve_behind_gate(struct fakepg *fake, int fd, unsigned nth)
+{
+        wait_at_gate();
+        fakepg_serve(fake, fd, nth);
+}
+
 START_TEST(no_more_threads_connect_than_the_options_allow)
 {
         /* given */ struct lido_service *service;
         struct lido_pool_options options = LIDO_POOL_OPTIONS_INIT;
         options.max = options.min = 8;
         options.open_limit = 8;
+        server.behave = serve_behind_gate;
         ck_assert_int_eq(lido_service_start(&service, NULL), LIDO_OK);
-        struct lido_pool *pool = open_pool(service, "hangs", 3, &options);
+        struct lido_pool *pool = open_pool(service, "127.0.0.1", 3, &options);
         /* when  */ wait_inside(3);
         open_gate();
         ck_assert_int_eq(lido_pool_wait_ready(pool, 8, 20000), LIDO_OK);
         /* then  */ ck_assert_uint_eq(inside_most, 3);
-        ck_assert_uint_eq(lookups, 8);
+        ck_assert_uint_eq(lookups, 0); /* an address is not looked up */
+        lido_pool_free(pool);
+        ck_assert_int_eq(lido_service_stop(service, 20000), LIDO_OK);
+}
+END_TEST
+
+START_TEST(a_name_is_looked_up_once_however_many_connect)
+{
+        /* given */ struct lido_service *service;
+        struct lido_pool_options options = LIDO_POOL_OPTIONS_INIT;
+        options.max = options.min = 8;
+        options.open_limit = 8;
+        ck_assert_int_eq(lido_service_start(&service, NULL), LIDO_OK);
+        struct lido_pool *pool = open_pool(service, "slow", 8, &options);
+        /* when  */ wait_inside(1);
+        open_gate();
+        ck_assert_int_eq(lido_pool_wait_ready(pool, 8, 20000), LIDO_OK);
+        /* then  */ ck_assert_uint_eq(lookups, 1);
         lido_pool_free(pool);
         ck_assert_int_eq(lido_service_stop(service, 20000), LIDO_OK);
 }
@@ -192,7 +223,7 @@ static void on_detached(int status, void *context)
 static void *open_gate_after_pause(void *unused)
 {
         (void)unused;
-        wait_inside(4);
+        wait_inside(1);
         nanosleep(&(struct timespec){ .tv_nsec = 300000000 }, NULL); /* for so long the resolver is slow */
         open_gate();
         return NULL;
@@ -247,6 +278,7 @@ int main(void)
                                       a_resolver_that_hangs_holds_up_neither_deadline_nor_close_nor_stop,
                                       an_open_that_times_out_in_the_resolver_is_answered,
                                       no_more_threads_connect_than_the_options_allow,
+                                      a_name_is_looked_up_once_however_many_connect,
                                       a_slow_resolver_does_not_stop_the_loop,
                                       NULL,
                               },

@@ -1,8 +1,10 @@
 /* Options: what is taken in, and what libpq is handed for one attempt. Connecting with them: pg/connect.c. */
 #include "pg/options.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "support/suite.h"
 
@@ -29,13 +31,14 @@ static struct pg_options take(const char *conninfo)
 /* The value that libpq would use: the last one that is given. */
 static const char *parameter(const struct pg_options *options, const struct pg_host *host, const char *keyword)
 {
-        static const char *keywords[OPTIONS_PARAMETERS], *values[OPTIONS_PARAMETERS];
+        static struct options_attempt attempt;
         const char *found = NULL;
 
-        options_parameters(options, host, options->session_attrs, keywords, values);
-        for (size_t i = 0; keywords[i]; i++)
-                if (strcmp(keywords[i], keyword) == 0)
-                        found = values[i];
+        attempt = (struct options_attempt){ .host = host, .session_attrs = options->session_attrs };
+        options_parameters(options, &attempt);
+        for (size_t i = 0; attempt.keywords[i]; i++)
+                if (strcmp(attempt.keywords[i], keyword) == 0)
+                        found = attempt.values[i];
         return found;
 }
 
@@ -160,6 +163,72 @@ START_TEST(an_attempt_gets_its_own_host_and_everything_else_untouched)
 }
 END_TEST
 
+START_TEST(every_option_of_libpq_is_passed_through_untouched)
+{
+        /* given */ PQconninfoOption *all = PQconndefaults();
+        unsigned count = 0;
+        /* when  */ for (PQconninfoOption *option = all; option->keyword; option++) {
+                char conninfo[128];
+                snprintf(conninfo, sizeof conninfo, "%s='it is 7'", option->keyword);
+                if (strcmp(option->keyword, "service") == 0) /* libpq looks for it when it parses */
+                        continue;
+                struct pg_options options = take(conninfo);
+                /* then  */ ck_assert_ptr_nonnull(parameter(&options, &options.hosts[0], option->keyword));
+                ck_assert_str_eq(parameter(&options, &options.hosts[0], option->keyword), "it is 7");
+                count++;
+                options_fini(&options);
+        }
+        ck_assert_uint_gt(count, 30);
+        PQconninfoFree(all);
+}
+END_TEST
+
+START_TEST(name_and_password_of_a_provider_count_instead_of_conninfos)
+{
+        /* given */ struct pg_options options = take("host=a user=old password=older");
+        struct options_attempt attempt = { .host = &options.hosts[0], .user = "new", .password = "newer" };
+        const char *user = NULL, *password = NULL;
+        /* when  */ options_parameters(&options, &attempt);
+        for (size_t i = 0; attempt.keywords[i]; i++) {
+                user = strcmp(attempt.keywords[i], "user") == 0 ? attempt.values[i] : user;
+                password = strcmp(attempt.keywords[i], "password") == 0 ? attempt.values[i] : password;
+        }
+        /* then  */ ck_assert_str_eq(user, "new");
+        ck_assert_str_eq(password, "newer");
+        options_fini(&options);
+}
+END_TEST
+
+START_TEST(the_application_name_may_be_a_template)
+{
+        /* given */ struct lido_pg_options given = LIDO_PG_OPTIONS_INIT;
+        struct pg_options options;
+        char text[64], wanted[64];
+        given.application_name = "100%% %n/%c of %p%";
+        ck_assert_int_eq(options_init(&options, &given, "shop"), LIDO_OK);
+        /* when  */ options_expand_name(&options, 7, text, sizeof text);
+        /* then  */ snprintf(wanted, sizeof wanted, "100%% shop/7 of %ld%%", (long)getpid());
+        ck_assert_str_eq(text, wanted);
+        options_expand_name(&options, 7, text, 8);
+        ck_assert_str_eq(text, "100% sh");
+        options_fini(&options);
+}
+END_TEST
+
+START_TEST(several_hosts_are_watched_when_it_matters_which)
+{
+        struct pg_options any = take("host=a,b"), writers = take("host=a,b target_session_attrs=primary"),
+                          one = take("host=a target_session_attrs=primary");
+
+        ck_assert(!any.is_clustered);
+        ck_assert(writers.is_clustered);
+        ck_assert(!one.is_clustered);
+        options_fini(&any);
+        options_fini(&writers);
+        options_fini(&one);
+}
+END_TEST
+
 START_TEST(a_silent_peer_is_noticed_by_default_and_as_the_caller_says)
 {
         /* given */ struct pg_options plain = take("host=a"), own = take("host=a tcp_user_timeout=9 keepalives_idle=8");
@@ -252,6 +321,10 @@ int main(void)
                                       lists_that_do_not_match_are_left_to_libpq,
                                       a_service_is_left_to_libpq,
                                       an_attempt_gets_its_own_host_and_everything_else_untouched,
+                                      every_option_of_libpq_is_passed_through_untouched,
+                                      name_and_password_of_a_provider_count_instead_of_conninfos,
+                                      the_application_name_may_be_a_template,
+                                      several_hosts_are_watched_when_it_matters_which,
                                       a_silent_peer_is_noticed_by_default_and_as_the_caller_says,
                                       kerberos_is_asked_for_only_if_the_caller_says_so,
                                       the_pools_name_is_the_fallback_application_name,

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "lido/service.h"
 #include "lido/stats.h"
+#include "support/patience.h"
 #include "support/pgfixture.h"
 #include "support/suite.h"
 
@@ -442,6 +443,349 @@ START_TEST(nothing_is_prepared_where_the_reset_would_drop_it)
 }
 END_TEST
 
+/* Every Parse is in the server's log. */
+START_TEST(a_statement_in_use_is_parsed_three_times_and_never_again)
+{
+        struct own_server server;
+        struct lido_pg_options pg = LIDO_PG_OPTIONS_INIT;
+        struct lido_pool_options options = LIDO_POOL_OPTIONS_INIT;
+        lido_lease lease;
+
+        lido_pool_free(pool);
+        own_server_start(&server, "--set log_min_duration_statement=0");
+        pg.conninfo = server.conninfo;
+        options.max = 1;
+        ck_assert_int_eq(lido_pg_pool_open(&pool, service, &pg, &options), LIDO_OK);
+        for (int use = 0; use < 50; use++) {
+                ck_assert_str_eq(VALUE_WITH("select $1 + 4711", lido_pg_int4(1)), "4712");
+                ck_assert_int_eq(lido_acquire(pool, 20000, &lease), LIDO_OK); /* somebody else has it in between */
+                admin_run(lido_pg_conn(lease), "begin; set local work_mem = '10MB'; select 1");
+                ck_assert_int_eq(lido_release(lease), LIDO_OK);
+        }
+        ck_assert_uint_eq(own_server_log_count(&server, "ms  execute"), 50);
+        ck_assert_uint_eq(own_server_log_count(&server, "ms  parse"), 3); /* twice without a name, then for good */
+        ck_assert_uint_eq(own_server_log_count(&server, "DISCARD ALL"), 0);
+        lido_pool_free(pool);
+        own_server_remove(&server);
+        pg.conninfo = server_conninfo();
+        ck_assert_int_eq(lido_pg_pool_open(&pool, service, &pg, &options), LIDO_OK);
+}
+END_TEST
+
+/* ---- without a deadline, where waiting is left to libpq -------------------------------------------------- */
+
+START_TEST(without_a_deadline_rows_come_and_end_and_fail_alike)
+{
+        struct lido_pg_rows *rows;
+        struct lido_pg_row row;
+        long sum = 0;
+        int rc, count = 0;
+
+        ck_assert_int_eq(query("select generate_series(1, 100000)", NULL, 0, 0, &rows), LIDO_OK);
+        while ((rc = lido_pg_next_row(rows, &row)) == 1)
+                sum += strtol(PQgetvalue(row.result, row.index, 0), NULL, 10);
+        ck_assert_int_eq(rc, 0);
+        ck_assert_int_eq(sum, 100000L * 100001 / 2);
+        ck_assert_uint_eq(lido_pg_affected(rows), 100000);
+        ck_assert_int_eq(lido_pg_next_row(rows, &row), 0);
+        lido_pg_rows_close(rows);
+        ck_assert_int_eq(query("select 1 / (50 - generate_series(1, 100))", NULL, 0, 0, &rows), LIDO_OK);
+        while ((rc = lido_pg_next_row(rows, &row)) == 1)
+                count++;
+        ck_assert_int_eq(rc, LIDO_EFACTORY);
+        ck_assert_int_eq(count, 49);
+        ck_assert_str_eq(error.sqlstate, "22012");
+        lido_pg_rows_close(rows);
+        ck_assert_int_eq(query("select repeat('x', 1000), generate_series(1, 100000000)", NULL, 0, 0, &rows), LIDO_OK);
+        ck_assert_int_eq(lido_pg_next_row(rows, &row), 1);
+        ck_assert_int_eq(lido_pg_next_row(rows, &row), 1);
+        lido_pg_rows_close(rows);
+        ck_assert_str_eq(VALUE_WITH("select $1", lido_pg_int4(7)), "7");
+}
+END_TEST
+
+START_TEST(without_a_deadline_a_lost_connection_fails_the_rows_too)
+{
+        PGconn *admin = admin_connect(server_conninfo());
+        struct lido_pg_rows *rows;
+        struct lido_pg_row row;
+        int rc, count = 0;
+
+        ck_assert_int_eq(query("select pg_backend_pid(), repeat('x', 1000) from generate_series(1, 10000000)", NULL, 0, 0, &rows), LIDO_OK);
+        while ((rc = lido_pg_next_row(rows, &row)) == 1)
+                if (++count == 100)
+                        admin_run(admin, "select pg_terminate_backend(%s)", PQgetvalue(row.result, row.index, 0));
+        ck_assert_int_eq(rc, LIDO_EFACTORY);
+        ck_assert_int_ge(count, 100);
+        lido_pg_rows_close(rows);
+        ck_assert_str_eq(VALUE_WITH("select $1", lido_pg_int4(7)), "7");
+        PQfinish(admin);
+}
+END_TEST
+
+/* The hook of libpq that shows what a borrower does costs four allocations a result; rows here are seen as they are read. */
+START_TEST(a_fat_row_is_seen_without_libpqs_hook)
+{
+        struct lido_pg_options pg = LIDO_PG_OPTIONS_INIT;
+        struct lido_pool_options options = LIDO_POOL_OPTIONS_INIT;
+        char pid[16];
+
+        lido_pool_free(pool);
+        pg.conninfo = server_conninfo();
+        pg.fat_bytes = 100000;
+        options.max = 1;
+        ck_assert_int_eq(lido_pg_pool_open(&pool, service, &pg, &options), LIDO_OK);
+        snprintf(pid, sizeof pid, "%s", value_of("select pg_backend_pid()", NULL, 0));
+        ck_assert_str_eq(value_of("select length(repeat('x', 1000000))", NULL, 0), "1000000");
+        ck_assert_str_eq(value_of("select pg_backend_pid()", NULL, 0), pid);
+        for (int deadline_ms = 0; deadline_ms <= 20000; deadline_ms += 20000) {
+                struct lido_pg_rows *rows;
+                struct lido_pg_row row;
+
+                snprintf(pid, sizeof pid, "%s", value_of("select pg_backend_pid()", NULL, 0));
+                ck_assert_int_eq(query("select repeat('x', 1000) from generate_series(1, 1000) union all select repeat('x', 100001)",
+                                       NULL, 0, deadline_ms, &rows), LIDO_OK);
+                while (lido_pg_next_row(rows, &row) == 1)
+                        continue;
+                lido_pg_rows_close(rows);
+                ck_assert_str_ne(value_of("select pg_backend_pid()", NULL, 0), pid);
+        }
+}
+END_TEST
+
+START_TEST(what_a_statement_changes_is_undone_without_libpqs_hook)
+{
+        struct lido_pg_rows *rows;
+
+        ck_assert_int_eq(query("set work_mem = '77MB'", NULL, 0, 20000, &rows), LIDO_OK);
+        lido_pg_rows_close(rows);
+        ck_assert_str_ne(value_of("show work_mem", NULL, 0), "77MB");
+        ck_assert_str_eq(value_of("select set_config('work_mem', '77MB', false)", NULL, 0), "77MB");
+        ck_assert_str_ne(value_of("show work_mem", NULL, 0), "77MB");
+}
+END_TEST
+
+/* ---- on a lease of the caller's -------------------------------------------------------------------------- */
+
+static lido_lease borrow(void)
+{
+        lido_lease lease;
+
+        ck_assert_int_eq(lido_acquire(pool, 20000, &lease), LIDO_OK);
+        return lease;
+}
+
+static const char *value_on(lido_lease lease, const char *sql)
+{
+        static char value[64];
+        struct lido_pg_query_options options = LIDO_PG_QUERY_OPTIONS_INIT;
+        struct lido_pg_rows *rows;
+        struct lido_pg_row row;
+
+        options.error = &error;
+        ck_assert_msg(lido_pg_query_on(lease, sql, NULL, 0, &options, &rows) == LIDO_OK, "%s", error.text);
+        value[0] = '\0';
+        if (lido_pg_next_row(rows, &row) == 1)
+                snprintf(value, sizeof value, "%s", PQgetvalue(row.result, row.index, 0));
+        lido_pg_rows_close(rows);
+        return value;
+}
+
+START_TEST(statements_on_a_lease_follow_each_other_on_one_connection)
+{
+        lido_lease lease = borrow();
+        int pid = PQbackendPID(lido_pg_conn(lease));
+        char text[16];
+
+        snprintf(text, sizeof text, "%d", pid);
+        ck_assert_str_eq(value_on(lease, "select pg_backend_pid()"), text);
+        ck_assert_str_eq(value_on(lease, "begin"), "");
+        ck_assert_str_eq(value_on(lease, "create temp table t on commit drop as select 7 as v"), "");
+        ck_assert_str_eq(value_on(lease, "select v from t"), "7");
+        ck_assert_str_eq(value_on(lease, "commit"), "");
+        ck_assert_int_eq(PQisnonblocking(lido_pg_conn(lease)), 0); /* as libpq's own functions want it */
+        ck_assert_int_eq(admin_number(lido_pg_conn(lease), "select 42"), 42);
+        ck_assert_int_eq(lido_release(lease), LIDO_OK);
+        ck_assert_str_eq(VALUE_WITH("select pg_backend_pid() - $1", lido_pg_int4(pid)), "0");
+}
+END_TEST
+
+START_TEST(rows_left_on_a_lease_are_read_off_and_the_transaction_goes_on)
+{
+        struct lido_pg_rows *rows, *others;
+        struct lido_pg_row row;
+        lido_lease lease = borrow();
+
+        value_on(lease, "begin");
+        ck_assert_int_eq(lido_pg_query_on(lease, "select generate_series(1, 1000)", NULL, 0, NULL, &rows), LIDO_OK);
+        ck_assert_int_eq(lido_pg_next_row(rows, &row), 1);
+        ck_assert_int_eq(lido_pg_query_on(lease, "select 1", NULL, 0, NULL, &others), LIDO_EBUSY);
+        ck_assert_int_eq(lido_pg_next_row(rows, &row), 1); /* nothing has happened to them */
+        ck_assert_str_eq(PQgetvalue(row.result, row.index, 0), "2");
+        lido_pg_rows_close(rows);
+        ck_assert_str_eq(value_on(lease, "select now() = transaction_timestamp()"), "t");
+        ck_assert_int_eq(PQtransactionStatus(lido_pg_conn(lease)), PQTRANS_INTRANS);
+        value_on(lease, "rollback");
+        lido_release(lease);
+}
+END_TEST
+
+START_TEST(a_flood_left_on_a_lease_is_cancelled_and_the_connection_kept)
+{
+        struct lido_pg_rows *rows;
+        struct lido_pg_row row;
+        lido_lease lease = borrow();
+        int pid = PQbackendPID(lido_pg_conn(lease));
+
+        ck_assert_int_eq(lido_pg_query_on(lease, "select repeat('x', 1000), generate_series(1, 100000000)", NULL, 0, NULL, &rows),
+                         LIDO_OK);
+        ck_assert_int_eq(lido_pg_next_row(rows, &row), 1);
+        lido_pg_rows_close(rows);
+        ck_assert_str_eq(value_on(lease, "select 7"), "7");
+        lido_release(lease);
+        ck_assert_str_eq(VALUE_WITH("select pg_backend_pid() - $1", lido_pg_int4(pid)), "0");
+}
+END_TEST
+
+START_TEST(a_lease_that_has_ended_is_asked_nothing)
+{
+        struct lido_pg_rows *rows;
+        lido_lease lease = borrow();
+
+        lido_release(lease);
+        ck_assert_int_eq(lido_pg_query_on(lease, "select 1", NULL, 0, NULL, &rows), LIDO_ESTALE);
+}
+END_TEST
+
+START_TEST(an_error_on_a_lease_fails_its_transaction_as_anywhere)
+{
+        struct lido_pg_query_options options = LIDO_PG_QUERY_OPTIONS_INIT;
+        struct lido_pg_rows *rows;
+        lido_lease lease = borrow();
+
+        options.error = &error;
+        value_on(lease, "begin");
+        ck_assert_int_eq(lido_pg_query_on(lease, "select 1/0", NULL, 0, &options, &rows), LIDO_EFACTORY);
+        ck_assert_str_eq(error.sqlstate, "22012");
+        ck_assert_int_eq(lido_pg_query_on(lease, "select 1", NULL, 0, &options, &rows), LIDO_EFACTORY);
+        ck_assert_str_eq(error.sqlstate, "25P02");
+        value_on(lease, "rollback");
+        ck_assert_str_eq(value_on(lease, "select 7"), "7");
+        lido_release(lease);
+}
+END_TEST
+
+/* A prepared statement cannot be prepared anew in the middle of a transaction, which has failed by then. */
+START_TEST(in_a_transaction_a_stale_statement_is_an_error_and_not_run_twice)
+{
+        struct lido_pg_query_options options = LIDO_PG_QUERY_OPTIONS_INIT;
+        struct lido_pg_rows *rows;
+        lido_lease lease;
+
+        options.error = &error;
+        options.prepare = LIDO_PG_PREPARE_AT_ONCE;
+        ck_assert_str_eq(prepared_now("select 4711"), "4711");
+        lease = borrow();
+        value_on(lease, "do $$ begin execute 'deallocate all'; end $$");
+        value_on(lease, "begin");
+        ck_assert_int_eq(lido_pg_query_on(lease, "select 4711", NULL, 0, &options, &rows), LIDO_EFACTORY);
+        ck_assert_str_eq(error.sqlstate, "26000");
+        value_on(lease, "rollback");
+        ck_assert_int_eq(lido_pg_query_on(lease, "select 4711", NULL, 0, &options, &rows), LIDO_OK);
+        lido_pg_rows_close(rows);
+        lido_release(lease);
+}
+END_TEST
+
+/* ---- the server is told of the deadline ------------------------------------------------------------------ */
+
+static int query_with_server_timeout(const char *sql, int64_t timeout_ms, struct lido_pg_rows **ret_rows)
+{
+        struct lido_pg_query_options options = LIDO_PG_QUERY_OPTIONS_INIT;
+
+        memset(&error, 0, sizeof error);
+        options.error = &error;
+        options.timeout_ms = timeout_ms;
+        options.server_timeout = 1;
+        return lido_pg_query(pool, sql, NULL, 0, &options, ret_rows);
+}
+
+START_TEST(the_server_is_told_of_the_deadline_and_the_next_borrower_is_not)
+{
+        struct lido_pg_rows *rows;
+        struct lido_pg_row row;
+        char pid[16];
+
+        snprintf(pid, sizeof pid, "%s", value_of("select pg_backend_pid()", NULL, 0));
+        ck_assert_int_eq(query_with_server_timeout("select pg_backend_pid(), setting::int from pg_settings "
+                                                   "where name = 'statement_timeout'", 60000, &rows), LIDO_OK);
+        ck_assert_int_eq(lido_pg_next_row(rows, &row), 1);
+        ck_assert_str_eq(PQgetvalue(row.result, row.index, 0), pid);
+        ck_assert_int_gt(strtol(PQgetvalue(row.result, row.index, 1), NULL, 10), 0);
+        ck_assert_int_le(strtol(PQgetvalue(row.result, row.index, 1), NULL, 10), 60000);
+        ck_assert_int_eq(lido_pg_next_row(rows, &row), 0);
+        lido_pg_rows_close(rows);
+        ck_assert_str_eq(value_of("show statement_timeout", NULL, 0), "0");
+        ck_assert_str_eq(value_of("select pg_backend_pid()", NULL, 0), pid);
+        ck_assert_int_eq(query_with_server_timeout("select 1/0", 60000, &rows), LIDO_EFACTORY);
+        ck_assert_str_eq(error.sqlstate, "22012");
+        ck_assert_str_eq(value_of("show statement_timeout", NULL, 0), "0");
+        ck_assert_str_eq(value_of("select pg_backend_pid()", NULL, 0), pid);
+}
+END_TEST
+
+START_TEST(rows_stream_and_may_be_left_also_when_the_server_knows_the_deadline)
+{
+        struct lido_pg_rows *rows;
+        struct lido_pg_row row;
+        char pid[16];
+        int count = 0;
+
+        snprintf(pid, sizeof pid, "%s", value_of("select pg_backend_pid()", NULL, 0));
+        ck_assert_int_eq(query_with_server_timeout("select generate_series(1, 5000)", 60000, &rows), LIDO_OK);
+        while (lido_pg_next_row(rows, &row) == 1) {
+                ck_assert_int_eq(PQresultStatus(row.result), PGRES_SINGLE_TUPLE);
+                ck_assert_int_eq(strtol(PQgetvalue(row.result, row.index, 0), NULL, 10), ++count);
+        }
+        ck_assert_int_eq(count, 5000);
+        lido_pg_rows_close(rows);
+        ck_assert_int_eq(query_with_server_timeout("select generate_series(1, 20000)", 60000, &rows), LIDO_OK);
+        ck_assert_int_eq(lido_pg_next_row(rows, &row), 1);
+        lido_pg_rows_close(rows); /* the pipeline is read off by the pool */
+        ck_assert_str_eq(value_of("select pg_backend_pid()", NULL, 0), pid);
+        ck_assert_str_eq(value_of("show statement_timeout", NULL, 0), "0");
+}
+END_TEST
+
+START_TEST(the_server_ends_the_statement_at_the_deadline_without_a_cancel_request)
+{
+        struct own_server server;
+        struct lido_pg_options pg = LIDO_PG_OPTIONS_INIT;
+        struct lido_pool_options options = LIDO_POOL_OPTIONS_INIT;
+        struct lido_pg_rows *rows;
+        PGconn *admin;
+
+        lido_pool_free(pool);
+        own_server_start(&server, "");
+        pg.conninfo = server.conninfo;
+        options.max = 1;
+        options.reset_timeout_ms = 60000;
+        ck_assert_int_eq(lido_pg_pool_open(&pool, service, &pg, &options), LIDO_OK);
+        admin = admin_connect(server.conninfo);
+        ck_assert_int_eq(query_with_server_timeout("select pg_sleep(600)", 300, &rows), LIDO_EDEADLINE);
+        admin_wait_for(admin, 0, "select count(*) from pg_stat_activity where state = 'active' and query like '%%sleep(600)%%' and "
+                                 "pid <> pg_backend_pid()");
+        ck_assert_str_eq(value_of("show statement_timeout", NULL, 0), "0");
+        ck_eventually(own_server_log_count(&server, "due to statement timeout") == 1);
+        ck_assert_uint_eq(own_server_log_count(&server, "due to user request"), 0);
+        PQfinish(admin);
+        lido_pool_free(pool);
+        own_server_remove(&server);
+        pg.conninfo = server_conninfo(); /* for the end of the test */
+        ck_assert_int_eq(lido_pg_pool_open(&pool, service, &pg, &options), LIDO_OK);
+}
+END_TEST
+
 int main(void)
 {
         return suite_run_with("pg/query",
@@ -468,6 +812,20 @@ int main(void)
                                       a_statement_that_cannot_be_prepared_says_its_sqlstate,
                                       no_more_statements_are_kept_than_the_options_say,
                                       nothing_is_prepared_where_the_reset_would_drop_it,
+                                      a_statement_in_use_is_parsed_three_times_and_never_again,
+                                      without_a_deadline_rows_come_and_end_and_fail_alike,
+                                      without_a_deadline_a_lost_connection_fails_the_rows_too,
+                                      a_fat_row_is_seen_without_libpqs_hook,
+                                      what_a_statement_changes_is_undone_without_libpqs_hook,
+                                      statements_on_a_lease_follow_each_other_on_one_connection,
+                                      rows_left_on_a_lease_are_read_off_and_the_transaction_goes_on,
+                                      a_flood_left_on_a_lease_is_cancelled_and_the_connection_kept,
+                                      a_lease_that_has_ended_is_asked_nothing,
+                                      an_error_on_a_lease_fails_its_transaction_as_anywhere,
+                                      in_a_transaction_a_stale_statement_is_an_error_and_not_run_twice,
+                                      the_server_is_told_of_the_deadline_and_the_next_borrower_is_not,
+                                      rows_stream_and_may_be_left_also_when_the_server_knows_the_deadline,
+                                      the_server_ends_the_statement_at_the_deadline_without_a_cancel_request,
                                       NULL,
                               },
                               set_up, tear_down);

@@ -39,6 +39,7 @@ static struct pg_session *wrap(PGconn *conn)
         struct pg_session *session;
 
         ck_assert_int_eq(session_new(&session, conn, &options), LIDO_OK);
+        session_expose(session);
         return session;
 }
 

@@ -29,6 +29,7 @@ static struct {
 struct decision {
         uint32_t left; /* alternatives not tried yet, a bit each */
         uint8_t taken;
+        uint8_t preemptions_left;
 };
 #define DECISIONS 200000
 static struct {
@@ -40,6 +41,7 @@ static struct {
 void sim_search_start(void)
 {
         search.depth = 0;
+        state_start();
 }
 
 bool sim_search_next(void)
@@ -57,6 +59,15 @@ bool sim_search_next(void)
         return false;
 }
 
+bool choose_resume(unsigned *ret_number)
+{
+        if (search.depth == 0)
+                return false;
+        search.at = *ret_number = search.depth - 1;
+        search.preemptions_left = search.stack[search.at].preemptions_left;
+        return true;
+}
+
 static unsigned decide(unsigned usual, uint32_t alternatives)
 {
         struct decision *d;
@@ -68,6 +79,7 @@ static unsigned decide(unsigned usual, uint32_t alternatives)
         if (search.at > search.depth) {
                 search.depth = search.at;
                 d->taken = (uint8_t)usual;
+                d->preemptions_left = (uint8_t)search.preemptions_left;
                 d->left = alternatives & ~(1u << usual);
         }
         return d->taken;
@@ -77,12 +89,18 @@ static int who_exhaustive(int usual, uint32_t ready, bool clock)
 {
         bool forced = usual != sched.current && !(sched.spun >> sched.current & 1);
         uint32_t alternatives = 1u << usual;
+        bool has_choice;
         int who;
 
         if (forced || search.preemptions_left)
                 alternatives |= ready;
         if (clock && search.preemptions_left)
                 alternatives |= 1u << SIM_CLOCK;
+        has_choice = (alternatives & (alternatives - 1)) != 0;
+        if (sched.strategy.merges && search.at >= search.depth && /* beyond what the last run has been through */
+            (has_choice || !search.preemptions_left) &&
+            sched_state_is_seen(search.preemptions_left, has_choice, search.at))
+                sched_merge();
         who = (int)decide((unsigned)usual, alternatives);
         if (who == SIM_CLOCK || (!forced && who != usual))
                 search.preemptions_left--;
@@ -142,6 +160,15 @@ static unsigned below(unsigned limit)
         return (unsigned)((random_next(&sched.random) >> 32) * limit >> 32);
 }
 
+static unsigned count_bits(uint32_t bits)
+{
+        unsigned count = 0;
+
+        for (; bits; bits &= bits - 1)
+                count++;
+        return count;
+}
+
 static int nth_bit(uint32_t bits, unsigned n)
 {
         while (n--)
@@ -153,7 +180,7 @@ static int who_random(uint32_t ready, bool clock)
 {
         if (clock && choice.clock_chance && below(choice.clock_chance) == 0 && sched_clock_can_run())
                 return SIM_CLOCK;
-        return nth_bit(ready, below((unsigned)__builtin_popcount(ready)));
+        return nth_bit(ready, below(count_bits(ready)));
 }
 
 static int who_first(uint32_t ready, bool clock)

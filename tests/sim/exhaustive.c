@@ -1,5 +1,6 @@
 #include "sim/exhaustive.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "sim/world.h"
@@ -89,15 +90,30 @@ void exhaustive_get(unsigned number, struct exhaustive *ret)
 }
 
 uint64_t exhaustive_run(const struct program *program, unsigned preemptions, unsigned stale, uint64_t limit,
-                        struct sim_result *ret_failure)
+                        struct sim_result *ret_failure, bool *ret_is_cut)
 {
-        struct sim_strategy strategy = { .kind = SIM_EXHAUSTIVE, .preemptions = preemptions, .stale = stale };
+        struct sim_strategy strategy = { .kind = SIM_EXHAUSTIVE, .preemptions = preemptions, .stale = stale,
+                                         .merges = stale == 0 };
         uint64_t runs = 0;
+        bool is_more = true;
 
         sim_search_start();
-        do {
+        while (is_more && runs < limit) {
                 *ret_failure = world_run(program, &strategy, 1);
                 runs++;
-        } while (!ret_failure->failed && runs < limit && sim_search_next());
+                if (ret_failure->failed)
+                        break;
+                is_more = sim_search_next();
+        }
+        *ret_is_cut = is_more;
         return runs;
+}
+
+/* From the beginning, where the search has gone on from a copy: its choices lead there again. */
+void exhaustive_tell(const struct program *program, unsigned preemptions)
+{
+        struct sim_strategy strategy = { .kind = SIM_EXHAUSTIVE, .preemptions = preemptions, .trace = true };
+        struct sim_result result = world_run(program, &strategy, 1);
+
+        printf("%s\n", result.failed ? result.message : "(it does not fail when it is run again)");
 }

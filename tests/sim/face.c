@@ -39,21 +39,32 @@ static void note(struct sim_site *site, const volatile void *address, const char
 /* ---- locks -----------------------------------------------------------------------------------------------
  */
 
+#define BORN_IN_A_RUN UINT64_MAX /* and gone with its memory */
+
 void mutex_init(struct mutex *mutex)
 {
         mutex->sim_owner = NULL;
+        mutex->sim_run = BORN_IN_A_RUN;
+}
+
+static bool is_of_this_run(const struct mutex *mutex)
+{
+        return mutex->sim_run == BORN_IN_A_RUN || mutex->sim_run == arena.run;
+}
+
+bool sim_mutex_renew(struct mutex *mutex)
+{
+        if (is_of_this_run(mutex))
+                return false;
         mutex->sim_run = arena.run;
+        mutex->sim_owner = NULL;
+        return true;
 }
 
 void mutex_fini(struct mutex *mutex)
 {
-        if (mutex->sim_owner && mutex->sim_run == arena.run)
+        if (mutex->sim_owner && is_of_this_run(mutex))
                 sim_fail("a lock ends while it is held");
-}
-
-bool sim_mutex_is_of_this_run(const struct mutex *mutex)
-{
-        return mutex->sim_run == arena.run;
 }
 
 /* Locks never nest, but for the ones of shelves of memory, under which nothing else is ever locked. */
@@ -70,10 +81,7 @@ void sim_mutex_lock(struct sim_site *site, struct mutex *mutex)
 
         sim_point(site, mutex);
         c = sim.current;
-        if (mutex->sim_run != arena.run) { /* one that lives longer than a run */
-                mutex->sim_run = arena.run;
-                mutex->sim_owner = NULL;
-        }
+        sim_mutex_renew(mutex);
         note(site, mutex, "lock", 0);
         if (c->locks && !is_leaf(site))
                 sim_fail("%s:%d locks while it holds a lock", site->file, site->line);
@@ -89,14 +97,14 @@ void sim_mutex_unlock(struct sim_site *site, struct mutex *mutex)
         struct coroutine *c = sim.current;
 
         note(site, mutex, "unlock", 0);
-        if (mutex->sim_owner != c || mutex->sim_run != arena.run)
+        if (mutex->sim_owner != c || !is_of_this_run(mutex))
                 sim_fail("%s:%d unlocks what it has not locked", site->file, site->line);
         memory_unlocked(mutex);
         mutex->sim_owner = NULL;
         c->locks--;
-        for (int i = 0; i < sched.count; i++)
-                if (sched.coroutine[i].state == COROUTINE_LOCKING && sched.coroutine[i].blocked_on == mutex)
-                        sched_ready(i);
+        for (uint32_t left = sched.waiting[COROUTINE_LOCKING]; left; left &= left - 1)
+                if (sched.coroutine[__builtin_ctz(left)].blocked_on == mutex)
+                        sched_ready(__builtin_ctz(left));
 }
 
 /* ---- sleep -----------------------------------------------------------------------------------------------
@@ -125,6 +133,7 @@ bool sim_park_wait(struct sim_site *site, _Atomic uint32_t *word, uint32_t value
                 return true;
         }
         note(site, word, "sleeps", now_there);
+        sim.current->slept_on = value;
         sched_block(COROUTINE_PARKED, word, deadline_ns);
         note(site, word, sim.current->timed_out ? "wakes, for time has passed" : "wakes", 0);
         return !sim.current->timed_out;
@@ -138,12 +147,15 @@ void sim_park_wake(struct sim_site *site, _Atomic uint32_t *word, int count)
                 sim_fail("%s:%d wakes while it holds a lock", site->file, site->line);
         if (site->mutation == SIM_DROPPED)
                 return;
-        for (int i = 0; i < sched.count && count > 0; i++)
-                if (sched.coroutine[i].state == COROUTINE_PARKED && sched.coroutine[i].blocked_on == word) {
+        for (uint32_t left = sched.waiting[COROUTINE_PARKED]; left && count > 0; left &= left - 1) {
+                int i = __builtin_ctz(left);
+
+                if (sched.coroutine[i].blocked_on == word) {
                         memory_woken(sched.current, i);
                         sched_ready(i);
                         count--;
                 }
+        }
 }
 
 /* ---- time and threads ------------------------------------------------------------------------------------
@@ -283,6 +295,16 @@ size_t sim_lent(void)
         return arena.lent;
 }
 
+struct sim_block face_memory(void)
+{
+        return (struct sim_block){arena.base, (arena.used + 7) & ~(size_t)7};
+}
+
+struct sim_block face_books(void)
+{
+        return (struct sim_block){&arena, sizeof arena};
+}
+
 const char *sim_place(const volatile void *address, uint64_t *ret_offset)
 {
         uintptr_t at = (uintptr_t)address;
@@ -310,6 +332,7 @@ void face_start(void)
         arena.used = 0;
         arena.lent = 0;
         arena.run++;
+        pools_start();
 }
 
 void assert_failed(const char *condition, const char *file, int line)

@@ -21,7 +21,8 @@ bool sim_park_wait(struct sim_site *site, _Atomic uint32_t *word, uint32_t value
 void sim_park_wake(struct sim_site *site, _Atomic uint32_t *word, int count);
 uint64_t sim_clock(struct sim_site *site);
 void sim_relax(struct sim_site *site);
-bool sim_mutex_is_of_this_run(const struct mutex *mutex);
+/* One that lives longer than a run, and has not been seen in this one: it is free. Returns: true when it was so. */
+bool sim_mutex_renew(struct mutex *mutex);
 void *sim_shelf_take(struct shelf *shelf, int *ret_is_new);
 
 #ifndef LIDO_SIM_BODY

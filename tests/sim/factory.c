@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "lido/keyed.h"
 #include "sim/sim.h"
 
 enum answer_kind { ANSWER_OPEN, ANSWER_CHECK, ANSWER_RESET, ANSWER_CLOSE };
@@ -48,10 +49,11 @@ void factory_returned(struct object *object, int holder)
 
 static struct object *new_object(struct factory *factory)
 {
-        for (int i = 0; i < FACTORY_OBJECTS; i++) {
+        for (unsigned i = 0; i < FACTORY_OBJECTS; i++) {
                 struct object *object = &factory->object[i];
 
-                if (object->state == OBJECT_NONE || object->state == OBJECT_CLOSED) {
+                if (i == factory->objects || object->state == OBJECT_CLOSED) {
+                        factory->objects += i == factory->objects;
                         memset(object, 0, sizeof *object);
                         object->number = (int)++factory->opened;
                         object->holder = NOBODY;
@@ -68,7 +70,10 @@ static void answer_open(struct factory *factory, const struct answer *answer)
         int rc;
 
         if (answer->failure < 0) {
-                rc = lido_op_opened(answer->op, new_object(factory));
+                struct object *object = new_object(factory);
+
+                object->key = answer->key;
+                rc = lido_op_opened(answer->op, object);
         } else {
                 factory->alive--;
                 factory->failed++;
@@ -103,6 +108,13 @@ static void give_answer(struct factory *factory, const struct answer *answer)
 
 static void answer_in(struct factory *factory, uint32_t us, struct answer answer)
 {
+        if (factory->program->has_blocking && !factory->at_once) { /* on a helper, which may sleep */
+                if (sim_self() == factory->keeper)
+                        sim_fail("a hook that may block is called on the loop");
+                sim_sleep(sim_now() + us * NS_PER_US);
+                give_answer(factory, &answer);
+                return;
+        }
         if (us == 0 || factory->at_once) {
                 give_answer(factory, &answer);
                 return;
@@ -152,6 +164,16 @@ void factory_serve(void *context)
 /* ---- the hooks -------------------------------------------------------------------------------------------
  */
 
+static char key_of(lido_op op)
+{
+        size_t size;
+        const char *key = lido_op_key(op, &size);
+
+        if (!key || size != 1)
+                sim_fail("an open has no key");
+        return *key;
+}
+
 static void on_open(lido_op op, void *context)
 {
         struct factory *factory = context;
@@ -169,7 +191,10 @@ static void on_open(lido_op op, void *context)
                 sim_fail("%u objects where there may be %u", factory->alive, factory->most);
         answer_in(factory, script->us,
                   (struct answer){
-                          .op = op, .kind = ANSWER_OPEN, .failure = factory->at_once ? -1 : script->failure});
+                          .op = op,
+                          .kind = ANSWER_OPEN,
+                          .key = factory->is_keyed ? key_of(op) : '\0',
+                          .failure = factory->at_once ? -1 : script->failure});
 }
 
 static void on_close(lido_op op, void *memory, void *context)

@@ -20,6 +20,7 @@ struct object {
         int holder;        /* a coroutine, NOBODY or KEEPER */
         bool is_contested; /* several may release the lease */
         bool is_watched;
+        char key; /* of its pool, in keyed pools */
         lido_handle handle;
 };
 
@@ -28,6 +29,7 @@ struct answer {
         lido_op op;
         struct object *object;
         int kind; /* enum answer_kind */
+        char key;
         int failure;
 };
 
@@ -38,12 +40,14 @@ struct factory {
         uint32_t alive, peak;
         uint32_t opens, peeks, checks; /* so far, to find the place in the script */
         uint64_t opened, closed, failed;
+        uint32_t answers;
+        int server, keeper; /* coroutines */
         int ended;
+        bool is_keyed; /* its pools have keys, of one letter */
         bool at_once; /* no delays: the pool is being set up */
+        unsigned objects; /* places of the next in use; beyond them they hold anything */
         struct object object[FACTORY_OBJECTS];
         struct answer answer[FACTORY_OBJECTS];
-        uint32_t answers;
-        int server; /* coroutine */
 };
 
 void factory_init(struct factory *factory, const struct program *program);

@@ -14,79 +14,161 @@
 #include "base/assert.h"
 #include "sim/sched.h"
 
-#define LOCATIONS 512
+#define LOCATIONS 1024
 #define HISTORY 8
-#define BUCKETS 2048
+#define BUCKETS 4096
+#define STRIDE 16 /* views are copied and joined in whole pieces, which the processor does at a stroke */
 
+/* Beyond the locations there are it is zero. Signed, for that is what processors compare fastest. */
 struct view {
-        uint16_t oldest[LOCATIONS];
+        int16_t oldest[LOCATIONS] __attribute__((aligned(32)));
 };
 
-struct message {
-        uint64_t value;
-        bool has_view;
-        struct view view;
-};
-
+/* Small, for each read looks one up; the views lie elsewhere. */
 struct location {
         const volatile void *address;
         uint32_t newest;
         uint32_t seq_cst; /* the newest store that a seq_cst access has read or written */
-        struct message ring[HISTORY];
+        uint64_t value[HISTORY];
+        uint32_t joined[HISTORY]; /* who has seen all that its view says: a bit per coroutine */
+        uint16_t length[HISTORY]; /* of its view; 0: it has none */
 };
 
 static struct {
         bool weak;
         unsigned count;           /* locations */
+        unsigned length;          /* of what views say something about: count, in whole strides */
         uint16_t bucket[BUCKETS]; /* index of a location plus one */
         struct location location[LOCATIONS];
+        struct view left[LOCATIONS][HISTORY]; /* beside the values */
         struct view view[SIM_COROUTINES];
+        struct view beyond; /* of all who wrote where there was no room to follow */
 } memory;
 
-static void join(struct view *to, const struct view *from)
+typedef int16_t piece __attribute__((vector_size(STRIDE * sizeof(int16_t)), may_alias));
+
+static void join(struct view *to, const struct view *from, unsigned length)
 {
-        for (unsigned i = 0; i < memory.count; i++)
-                if (to->oldest[i] < from->oldest[i])
-                        to->oldest[i] = from->oldest[i];
+        for (unsigned i = 0; i < length; i += STRIDE) {
+                piece *t = (piece *)(void *)&to->oldest[i];
+                const piece *f = (const piece *)(const void *)&from->oldest[i];
+                piece newer = *f > *t;
+
+                *t = (*f & newer) | (*t & ~newer);
+        }
 }
+
+/* A view that may hold anything becomes a copy. */
+static void copy_view(struct view *to, const struct view *from, unsigned length)
+{
+        memcpy(to->oldest, from->oldest, length * sizeof to->oldest[0]);
+}
+
+/* Nobody has seen anything of the locations to come. */
+static void lengthen(void)
+{
+        for (int i = 0; i < sched.count; i++)
+                memset(memory.view[i].oldest + memory.length, 0, STRIDE * sizeof(int16_t));
+        memset(memory.beyond.oldest + memory.length, 0, STRIDE * sizeof(int16_t));
+        memory.length += STRIDE;
+}
+
+/* Alone and in calm only the newest values are read. */
+static bool is_followed(void)
+{
+        return memory.weak && !sched.alone && !sched.calm;
+}
+
+/* Most words are of 4 or 8 bytes, whatever their type. */
+typedef uint64_t __attribute__((may_alias)) any64;
+typedef uint32_t __attribute__((may_alias)) any32;
 
 static uint64_t read_plain(const volatile void *address, size_t size)
 {
         uint64_t value = 0;
 
-        memcpy(&value, (const void *)(uintptr_t)address, size);
-        return value;
+        switch (size) {
+        case sizeof(uint64_t):
+                return *(const volatile any64 *)address;
+        case sizeof(uint32_t):
+                return *(const volatile any32 *)address;
+        default:
+                memcpy(&value, (const void *)(uintptr_t)address, size);
+                return value;
+        }
 }
 
 static void write_plain(volatile void *address, size_t size, uint64_t value)
 {
-        memcpy((void *)(uintptr_t)address, &value, size);
+        switch (size) {
+        case sizeof(uint64_t):
+                *(volatile any64 *)address = value;
+                break;
+        case sizeof(uint32_t):
+                *(volatile any32 *)address = (uint32_t)value;
+                break;
+        default:
+                memcpy((void *)(uintptr_t)address, &value, size);
+        }
 }
 
-/* NULL: there is no room to follow one more, which then behaves as if it were sequentially consistent. */
-static struct location *locate(const volatile void *address, size_t size)
+static uint16_t *bucket_of(const volatile void *address)
 {
         uint64_t hash = ((uint64_t)(uintptr_t)address >> 2) * UINT64_C(0x9e3779b97f4a7c15) >> 32;
-        struct location *location;
+        uint64_t i = hash % BUCKETS;
 
-        for (uint64_t i = hash % BUCKETS;; i = (i + 1) % BUCKETS) {
-                if (memory.bucket[i] == 0) {
-                        if (memory.count == LOCATIONS)
-                                return NULL;
-                        location = &memory.location[memory.count++];
-                        memory.bucket[i] = (uint16_t)memory.count;
-                        break;
-                }
-                location = &memory.location[memory.bucket[i] - 1];
-                if (location->address == address)
-                        return location;
+        while (memory.bucket[i] && memory.location[memory.bucket[i] - 1].address != address)
+                i = (i + 1) % BUCKETS;
+        return &memory.bucket[i];
+}
+
+/* Where there is no room for a location, whoever comes there hands on all he has seen, and takes all that was. That is more
+ * than it would do, so less is found, but nothing that is not there. */
+static void meet_beyond(void)
+{
+        if (memory.count < LOCATIONS)
+                return;
+        join(&memory.view[sched.current], &memory.beyond, memory.length);
+        join(&memory.beyond, &memory.view[sched.current], memory.length);
+}
+
+/* NULL: nobody has written there, so that there is nothing old to be read; or there is no room. */
+static struct location *find(const volatile void *address)
+{
+        uint16_t *bucket;
+
+        if (!is_followed())
+                return NULL;
+        bucket = bucket_of(address);
+        if (*bucket)
+                return &memory.location[*bucket - 1];
+        meet_beyond();
+        return NULL;
+}
+
+/* Before it is written to. NULL: there is no room to follow one more. */
+static struct location *locate(const volatile void *address, size_t size)
+{
+        struct location *location;
+        uint16_t *bucket;
+
+        if (!is_followed())
+                return NULL;
+        bucket = bucket_of(address);
+        if (*bucket)
+                return &memory.location[*bucket - 1];
+        if (memory.count == LOCATIONS) {
+                meet_beyond();
+                return NULL;
         }
-        for (int i = 0; i < SIM_COROUTINES; i++)
-                memory.view[i].oldest[memory.count - 1] = 0;
+        if (memory.count == memory.length)
+                lengthen();
+        location = &memory.location[memory.count++];
+        *bucket = (uint16_t)memory.count;
         location->address = address;
         location->newest = location->seq_cst = 0;
-        location->ring[0].value = size ? read_plain(address, size) : 0;
-        location->ring[0].has_view = false;
+        location->value[0] = size ? read_plain(address, size) : 0;
+        location->length[0] = 0;
         return location;
 }
 
@@ -95,12 +177,12 @@ static unsigned index_of(const struct location *location)
         return (unsigned)(location - memory.location);
 }
 
-static struct message *message(struct location *location, uint32_t index)
+static struct view *left_beside(const struct location *location, uint32_t store)
 {
-        return &location->ring[index % HISTORY];
+        return &memory.left[index_of(location)][store % HISTORY];
 }
 
-static uint16_t *seen_by(int coroutine, const struct location *location)
+static int16_t *seen_by(int coroutine, const struct location *location)
 {
         return &memory.view[coroutine].oldest[index_of(location)];
 }
@@ -128,11 +210,13 @@ static int order_of(const struct sim_site *site)
 
 static void read_message(struct location *location, uint32_t index, int order)
 {
-        const struct message *m = message(location, index);
+        uint32_t place = index % HISTORY, self = 1u << sched.current;
 
-        *seen_by(sched.current, location) = (uint16_t)index;
-        if (acquires(order) && m->has_view)
-                join(&memory.view[sched.current], &m->view);
+        *seen_by(sched.current, location) = (int16_t)index;
+        if (acquires(order) && location->length[place] && !(location->joined[place] & self)) {
+                join(&memory.view[sched.current], left_beside(location, index), location->length[place]);
+                location->joined[place] |= self;
+        }
         if (order == SIM_SEQ_CST && location->seq_cst < index)
                 location->seq_cst = index;
 }
@@ -140,25 +224,22 @@ static void read_message(struct location *location, uint32_t index, int order)
 /* `follows`: the store is the half of a read-modify-write, and passes on the view of what was read. */
 static void write_message(struct location *location, uint64_t value, int order, bool follows)
 {
-        const struct message *last = message(location, location->newest);
-        struct message *m = message(location, ++location->newest);
+        uint16_t passed_on = follows ? location->length[location->newest % HISTORY] : 0;
+        const struct view *last = left_beside(location, location->newest);
+        uint32_t place = ++location->newest % HISTORY;
+        struct view *left = left_beside(location, location->newest);
 
-        lido_assert(location->newest < UINT16_MAX);
-        *seen_by(sched.current, location) = (uint16_t)location->newest;
-        m->value = value;
-        m->has_view = false;
-        if (follows && last->has_view) {
-                memcpy(m->view.oldest, last->view.oldest, memory.count * sizeof m->view.oldest[0]);
-                memset(m->view.oldest + memory.count, 0,
-                       sizeof m->view - memory.count * sizeof m->view.oldest[0]);
-                m->has_view = true;
-        }
+        lido_assert(location->newest < INT16_MAX);
+        *seen_by(sched.current, location) = (int16_t)location->newest;
+        location->value[place] = value;
+        location->joined[place] = 0;
+        location->length[place] = passed_on;
         if (releases(order)) {
-                if (m->has_view)
-                        join(&m->view, &memory.view[sched.current]);
-                else
-                        m->view = memory.view[sched.current];
-                m->has_view = true;
+                location->length[place] = (uint16_t)memory.length;
+                copy_view(left, &memory.view[sched.current], memory.length);
+                join(left, last, passed_on);
+        } else {
+                copy_view(left, last, passed_on);
         }
         if (order == SIM_SEQ_CST)
                 location->seq_cst = location->newest;
@@ -167,7 +248,7 @@ static void write_message(struct location *location, uint64_t value, int order, 
 /* The oldest store that may be read. */
 static uint32_t oldest(struct location *location, int order)
 {
-        uint32_t first = *seen_by(sched.current, location);
+        uint32_t first = (uint32_t)*seen_by(sched.current, location);
 
         if (order == SIM_SEQ_CST && first < location->seq_cst)
                 first = location->seq_cst;
@@ -202,7 +283,7 @@ static void trace(const struct sim_site *site, const volatile void *address, con
 
 uint64_t sim_load(struct sim_site *site, const volatile void *address, size_t size)
 {
-        struct location *location = memory.weak && !sched.alone ? locate(address, size) : NULL;
+        struct location *location = find(address);
         uint64_t value;
 
         site->hits++;
@@ -214,14 +295,14 @@ uint64_t sim_load(struct sim_site *site, const volatile void *address, size_t si
         uint32_t index = choose_store(location, order_of(site));
 
         read_message(location, index, order_of(site));
-        value = message(location, index)->value;
+        value = location->value[index % HISTORY];
         trace(site, address, index == location->newest ? "" : "old ", value);
         return value;
 }
 
 void sim_store(struct sim_site *site, volatile void *address, size_t size, uint64_t value)
 {
-        struct location *location = memory.weak && !sched.alone ? locate(address, size) : NULL;
+        struct location *location = locate(address, size);
 
         site->hits++;
         trace(site, address, site->mutation == SIM_DROPPED ? "dropped " : "", value);
@@ -235,7 +316,7 @@ void sim_store(struct sim_site *site, volatile void *address, size_t size, uint6
 /* A compare-and-swap that fails is a relaxed load, and may see an old value as one. */
 bool sim_cas(struct sim_site *site, volatile void *address, size_t size, uint64_t *seen, uint64_t value)
 {
-        struct location *location = memory.weak && !sched.alone ? locate(address, size) : NULL;
+        struct location *location = find(address);
         uint64_t newest = read_plain(address, size);
 
         site->hits++;
@@ -243,7 +324,7 @@ bool sim_cas(struct sim_site *site, volatile void *address, size_t size, uint64_
                 newest = *seen;
         if (location) {
                 uint32_t index = choose_store(location, SIM_RELAXED);
-                uint64_t old = message(location, index)->value;
+                uint64_t old = location->value[index % HISTORY];
 
                 if (index != location->newest && old != *seen && site->mutation != SIM_BLIND) {
                         read_message(location, index, SIM_RELAXED);
@@ -259,6 +340,7 @@ bool sim_cas(struct sim_site *site, volatile void *address, size_t size, uint64_
                 trace(site, address, "lost, ", newest);
                 return false;
         }
+        location = locate(address, size);
         write_plain(address, size, value);
         if (location) {
                 read_message(location, location->newest, order_of(site));
@@ -270,7 +352,7 @@ bool sim_cas(struct sim_site *site, volatile void *address, size_t size, uint64_
 
 uint64_t sim_rmw(struct sim_site *site, volatile void *address, size_t size, uint64_t operand)
 {
-        struct location *location = memory.weak && !sched.alone ? locate(address, size) : NULL;
+        struct location *location = locate(address, size);
         uint64_t old = read_plain(address, size), value = 0;
 
         site->hits++;
@@ -305,34 +387,41 @@ uint64_t sim_rmw(struct sim_site *site, volatile void *address, size_t size, uin
 /* ---- what locks, wakes and the lives of coroutines hand over ---------------------------------------------
  */
 
+static void forget(void)
+{
+        memory.count = memory.length = 0;
+        memset(memory.bucket, 0, sizeof memory.bucket);
+}
+
 void memory_start(bool weak)
 {
         memory.weak = weak;
-        if (!weak)
-                return;
-        memory.count = 0;
-        memset(memory.bucket, 0, sizeof memory.bucket);
+        if (weak)
+                forget();
+}
+
+/* Whatever is old by now everybody has seen. */
+void memory_calmed(void)
+{
+        if (memory.weak)
+                forget();
 }
 
 void memory_spawned(int parent, int child)
 {
-        if (!memory.weak)
-                return;
-        if (parent < 0)
-                memset(&memory.view[child], 0, sizeof memory.view[child]);
-        else
-                memory.view[child] = memory.view[parent];
+        if (memory.weak && parent >= 0)
+                copy_view(&memory.view[child], &memory.view[parent], memory.length);
 }
 
 void memory_joined(int child, int parent)
 {
         if (memory.weak)
-                join(&memory.view[parent], &memory.view[child]);
+                join(&memory.view[parent], &memory.view[child], memory.length);
 }
 
 void memory_locked(const void *mutex)
 {
-        struct location *location = memory.weak && !sched.alone ? locate(mutex, 0) : NULL;
+        struct location *location = find(mutex);
 
         if (location)
                 read_message(location, location->newest, SIM_ACQUIRE);
@@ -340,7 +429,7 @@ void memory_locked(const void *mutex)
 
 void memory_unlocked(const void *mutex)
 {
-        struct location *location = memory.weak && !sched.alone ? locate(mutex, 0) : NULL;
+        struct location *location = locate(mutex, 0);
 
         if (location)
                 write_message(location, 0, SIM_RELEASE, false);
@@ -349,5 +438,5 @@ void memory_unlocked(const void *mutex)
 void memory_woken(int waker, int sleeper)
 {
         if (memory.weak && waker != sleeper)
-                join(&memory.view[sleeper], &memory.view[waker]);
+                join(&memory.view[sleeper], &memory.view[waker], memory.length);
 }

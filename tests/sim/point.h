@@ -48,6 +48,7 @@ struct sim_front {
         struct sim_site **at; /* where the current coroutine is */
         int64_t quantum;      /* points until the scheduler is asked again */
         bool special;         /* weak memory, trace or mutation */
+        bool traced;
 };
 extern struct sim_front sim;
 

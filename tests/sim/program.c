@@ -23,6 +23,8 @@ void program_plain(struct program *program, uint32_t max, uint32_t filled)
         program->max = max;
         program->filled = filled;
         program->open_limit = 4;
+        program->pools = 1;
+        program->ageing_ms = 1000;
         program->overtake_us = 500;
         program->queue_limit = UINT32_MAX;
         program->max_uses = UINT32_MAX;
@@ -78,6 +80,11 @@ static bool chance(struct random *random, unsigned one_in)
         return random_below(random, one_in) == 0;
 }
 
+static bool is_special(const struct program *program)
+{
+        return program->pools > 1 || program->quota || program->ageing_ms != 1000;
+}
+
 static struct step draw_operator(struct random *random)
 {
         switch (random_below(random, 5)) {
@@ -94,8 +101,30 @@ static struct step draw_operator(struct random *random)
         }
 }
 
-static struct step draw_idle_step(struct random *random)
+/* Of what not every program has. */
+static struct step draw_special(struct random *random, const struct program *program)
 {
+        switch (random_below(random, 8)) {
+        case 0:
+        case 1:
+                return (struct step){OP_CLASS, (uint32_t)random_below(random, 4)};
+        case 2:
+                return (struct step){OP_OTHER, (uint32_t)random_below(random, 2)};
+        case 3:
+        case 4:
+                return (struct step){OP_MANY, ONE_OF(random, 1000, 5000, 100000)};
+        case 5:
+                return program->budget ? (struct step){OP_BUDGET, 2 * program->min + ONE_OF(random, 1, 2, 3)}
+                                       : (struct step){OP_QUOTA, ONE_OF(random, 1, 2)};
+        default:
+                return (struct step){OP_TAG, (uint32_t)random_below(random, 3) > 0};
+        }
+}
+
+static struct step draw_idle_step(struct random *random, const struct program *program)
+{
+        if (is_special(program) && chance(random, 4))
+                return draw_special(random, program);
         switch (random_below(random, 24)) {
         case 0:
         case 1:
@@ -132,7 +161,7 @@ static struct step draw_idle_step(struct random *random)
         }
 }
 
-static struct step draw_holding_step(struct random *random)
+static struct step draw_holding_step(struct random *random, const struct program *program)
 {
         switch (random_below(random, 16)) {
         case 0:
@@ -147,7 +176,7 @@ static struct step draw_holding_step(struct random *random)
         case 6:
                 return (struct step){OP_HOLD, ONE_OF(random, 1, 20, 50, 100, 1000, 5000)};
         case 7:
-                return draw_idle_step(random);
+                return draw_idle_step(random, program);
         case 8:
                 return (struct step){OP_REVOKE, 0};
         default:
@@ -155,14 +184,14 @@ static struct step draw_holding_step(struct random *random)
         }
 }
 
-static void draw_thread(struct random *random, struct step *steps)
+static void draw_thread(struct random *random, const struct program *program, struct step *steps)
 {
         unsigned count = 1 + (unsigned)random_below(random, PROGRAM_OPS);
         bool holds = false;
 
         for (unsigned i = 0; i < count; i++) {
-                steps[i] = holds ? draw_holding_step(random) : draw_idle_step(random);
-                if (steps[i].op == OP_ACQUIRE || steps[i].op == OP_TRY)
+                steps[i] = holds ? draw_holding_step(random, program) : draw_idle_step(random, program);
+                if (steps[i].op == OP_ACQUIRE || steps[i].op == OP_TRY || steps[i].op == OP_MANY)
                         holds = true;
                 if (steps[i].op == OP_RELEASE || steps[i].op == OP_DISCARD || steps[i].op == OP_DETACH)
                         holds = false;
@@ -206,6 +235,29 @@ static void draw_opens(struct random *random, struct program *program)
         }
 }
 
+static void draw_specials(struct random *random, struct program *program)
+{
+        switch (random_below(random, 6)) {
+        case 0:
+                program->quota = ONE_OF(random, 1, 1, 2);
+                break;
+        case 1:
+                program->ageing_ms = ONE_OF(random, 1, 5, 100);
+                break;
+        case 2:
+                program->pools = 2;
+                break;
+        case 3:
+                program->pools = 2;
+                /* more than what all are to have in any case, or the others wait for ever */
+                program->budget = 2 * program->min + 1 + (uint32_t)random_below(random, 2 * program->max - 1);
+                break;
+        default:
+                break;
+        }
+        program->has_blocking = chance(random, 6);
+}
+
 void program_draw(struct program *program, uint64_t seed)
 {
         struct random random = {seed ^ UINT64_C(0x6c69646f)};
@@ -226,9 +278,10 @@ void program_draw(struct program *program, uint64_t seed)
         draw_opens(&random, program);
         if (chance(&random, 2))
                 draw_upkeep(&random, program);
+        draw_specials(&random, program);
         program->threads = 2 + (uint32_t)random_below(&random, 4);
         for (uint32_t i = 0; i < program->threads; i++)
-                draw_thread(&random, program->step[i]);
+                draw_thread(&random, program, program->step[i]);
 }
 
 /* ---- text ------------------------------------------------------------------------------------------------
@@ -266,6 +319,10 @@ void program_print(const struct program *p)
         print_count("rest_ms", p->rest_ms, 0);
         print_count("check_after_ms", p->check_after_ms, 0);
         print_count("check_interval_ms", p->check_interval_ms, 0);
+        print_count("pools", p->pools, 1);
+        print_count("budget", p->budget, 0);
+        print_count("quota", p->quota, 0);
+        print_count("ageing_ms", p->ageing_ms, 1000);
         printf("\n  factory opens:");
         for (uint32_t i = 0; i < p->opens; i++)
                 printf(" %s%d/%uus", p->open[i].failure < 0 ? "ok" : "fails", p->open[i].failure,
@@ -280,6 +337,7 @@ void program_print(const struct program *p)
         print_count("bad_peek", p->bad_peek, 0);
         print_count("verdict", p->has_verdict, 0);
         print_count("interrupt", p->has_interrupt, 0);
+        print_count("blocking", p->has_blocking, 0);
         printf("\n");
         for (uint32_t i = 0; i < p->threads; i++) {
                 printf("  %c:", 'A' + (int)i);
@@ -323,15 +381,34 @@ static void calm(struct program *p, unsigned n)
                 p->field = plain.field; \
                 break;
                 XX(0, min)
-                XX(1, min_idle) XX(2, open_limit) XX(4, order) XX(5, queue_limit) XX(6, max_uses)
-                        XX(7, idle_ms) XX(8, lifetime_ms) XX(9, rest_ms) XX(10, check_after_ms)
-                                XX(11, check_interval_ms) XX(12, close_us) XX(13, check_us) XX(14, reset_us)
-                                        XX(15, has_peek) XX(16, has_verdict) XX(17, has_check)
-                                                XX(18, has_reset) XX(19, has_interrupt) XX(20, bad_peek)
-                                                        XX(21, bad_check)
+                XX(1, min_idle)
+                XX(2, open_limit)
+                XX(4, order)
+                XX(5, queue_limit)
+                XX(6, max_uses)
+                XX(7, idle_ms)
+                XX(8, lifetime_ms)
+                XX(9, rest_ms)
+                XX(10, check_after_ms)
+                XX(11, check_interval_ms)
+                XX(12, close_us)
+                XX(13, check_us)
+                XX(14, reset_us)
+                XX(15, has_peek)
+                XX(16, has_verdict)
+                XX(17, has_check)
+                XX(18, has_reset)
+                XX(19, has_interrupt)
+                XX(20, bad_peek)
+                XX(21, bad_check)
+                XX(25, budget)
+                XX(26, quota)
+                XX(27, ageing_ms)
+                XX(28, has_blocking)
+                XX(29, pools)
 #undef XX
-                                                                case 3
-                    : p->overtake_us = -1; /* nobody spins */
+        case 3:
+                p->overtake_us = -1; /* nobody spins */
                 break;
         case 22:
                 p->opens = 1;
@@ -353,7 +430,7 @@ static void calm(struct program *p, unsigned n)
                 break;
         }
 }
-#define CALMS 26
+#define CALMS 31
 
 bool program_smaller(const struct program *program, unsigned n, struct program *ret_smaller)
 {

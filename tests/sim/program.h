@@ -10,6 +10,7 @@
 #define PROGRAM_THREADS 6
 #define PROGRAM_OPS 8
 #define PROGRAM_OPENS 8
+#define PROGRAM_POOLS 2
 
 /* XX(name, what its argument is) */
 #define PROGRAM_OP_MAP(XX)                                                                                     \
@@ -36,6 +37,12 @@
         XX(REVOKE, "")                                                                                         \
         XX(BROKEN, "an object is found dead")                                                                  \
         XX(SUSPECT, "an object is doubted")                                                                    \
+        XX(OTHER, "number of the pool to borrow from now on")                                                  \
+        XX(CLASS, "to wait in from now on")                                                                    \
+        XX(TAG, "1: borrow under the quota from now on, 0: under none")                                        \
+        XX(MANY, "us to wait at most; two leases at once")                                                     \
+        XX(QUOTA, "new limit of the quota")                                                                    \
+        XX(BUDGET, "new total of the budget")                                                                  \
         XX(CLOSE, "us until holders are interrupted")
 
 enum program_op {
@@ -62,6 +69,11 @@ struct program {
         uint32_t order, queue_limit, max_uses;
         uint32_t idle_ms, lifetime_ms, rest_ms, check_after_ms, check_interval_ms; /* 0: never */
         uint32_t close_us, check_us, reset_us; /* how long the hook takes */
+        uint32_t pools;     /* alike, of one service */
+        uint32_t budget;    /* that they share; 0: none */
+        uint32_t quota;     /* of each, for those who borrow under it; 0: none */
+        uint32_t ageing_ms; /* of classes */
+        uint8_t has_blocking; /* hooks run on helpers, and take their time there */
         uint8_t has_peek, has_verdict, has_check, has_reset, has_interrupt;
         uint8_t bad_peek, bad_check; /* every n-th answer is bad; 0: none */
         uint32_t opens;

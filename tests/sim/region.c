@@ -21,9 +21,9 @@ struct lido_slot *region_take(unsigned k); /* the header has declared the real o
 
 struct lido_slot *region_take(unsigned k)
 {
-        if (!sim_mutex_is_of_this_run(&lock)) {
-                memset((void *)region_base, 0, load_relaxed(&region_in_use));
-                store_relaxed(&region_in_use, 0);
+        if (sim_mutex_renew(&lock)) { /* at once: nobody else runs here */
+                memset((void *)region_base, 0, SIM_PEEK(&region_in_use));
+                atomic_store_explicit(&region_in_use, 0, memory_order_relaxed);
                 memset(shelf, 0, sizeof shelf);
         }
         return real_region_take(k);
@@ -33,4 +33,9 @@ bool sim_region_place(uintptr_t address, uint64_t *ret_offset)
 {
         *ret_offset = address - region_base;
         return reserved && *ret_offset < reserved;
+}
+
+struct sim_block region_memory(void)
+{
+        return (struct sim_block){(const void *)region_base, SIM_PEEK(&region_in_use)};
 }

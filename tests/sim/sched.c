@@ -1,6 +1,7 @@
 #include "sim/sched.h"
 
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -20,6 +21,18 @@ static char *stacks;
 void sched_hash(uint64_t value)
 {
         sched.hash = (sched.hash ^ value) * UINT64_C(0x100000001b3);
+}
+
+/* Alone and in calm every read returns the newest value: weak memory is nothing special then. */
+static void be_special(void)
+{
+        sim.special = sched.is_watched || (sched.strategy.stale != 0 && !sched.alone && !sched.calm);
+}
+
+static void set_alone(bool is_alone)
+{
+        sched.alone = is_alone;
+        be_special();
 }
 
 /* ---- switching -------------------------------------------------------------------------------------------
@@ -74,6 +87,36 @@ static void go_to_driver(void)
         __builtin_unreachable();
 }
 
+bool sched_state_is_seen(unsigned preemptions_left, bool has_choice, unsigned number)
+{
+        sched.asks_driver = true;
+        sched.preemptions_left = preemptions_left;
+        sched.has_choice = has_choice;
+        sched.number = number;
+        sim_switch(&sim.current->stack_pointer, sched.driver.stack_pointer);
+        return sched.is_seen;
+}
+
+/* The run goes on, and now and then asks. */
+static void drive(void)
+{
+        for (;;) {
+                sim_switch(&sched.driver.stack_pointer, sim.current->stack_pointer);
+                if (!sched.asks_driver)
+                        return;
+                sched.asks_driver = false;
+                sched.is_seen = state_is_seen(state_hash(), sched.preemptions_left);
+                if (!sched.is_seen && sched.has_choice)
+                        state_save(sched.number);
+        }
+}
+
+void sched_merge(void)
+{
+        sched.result.merged = true;
+        go_to_driver();
+}
+
 static bool all_done(void)
 {
         for (int i = 0; i < sched.count; i++)
@@ -84,12 +127,13 @@ static bool all_done(void)
 
 static uint64_t next_due(void)
 {
-        uint64_t due = CLOCK_NEVER;
-
-        for (int i = 0; i < sched.count; i++)
-                if (sched.coroutine[i].state == COROUTINE_PARKED)
-                        due = clock_min(due, sched.coroutine[i].due);
-        return due;
+        if (!sched.is_due_known) {
+                sched.due = CLOCK_NEVER;
+                for (uint32_t left = sched.waiting[COROUTINE_PARKED]; left; left &= left - 1)
+                        sched.due = clock_min(sched.due, sched.coroutine[__builtin_ctz(left)].due);
+                sched.is_due_known = true;
+        }
+        return sched.due;
 }
 
 /* What a coroutine does takes no time of itself: the clock stands while one that could go on has reached its
@@ -97,13 +141,10 @@ static uint64_t next_due(void)
 static uint64_t latest_time(void)
 {
         uint64_t latest = CLOCK_NEVER;
+        uint32_t left = (sched.ready | sched.waiting[COROUTINE_LOCKING]) & sched.hurried;
 
-        for (int i = 0; i < sched.count; i++) {
-                const struct coroutine *c = &sched.coroutine[i];
-
-                if (c->state == COROUTINE_READY || c->state == COROUTINE_LOCKING)
-                        latest = clock_min(latest, c->deadline);
-        }
+        for (; left; left &= left - 1)
+                latest = clock_min(latest, sched.coroutine[__builtin_ctz(left)].deadline);
         return latest;
 }
 
@@ -120,11 +161,11 @@ static void run_clock(void)
 
         if (due > sched.now)
                 sched.now = due;
-        for (int i = 0; i < sched.count; i++) {
-                struct coroutine *c = &sched.coroutine[i];
+        for (uint32_t left = sched.waiting[COROUTINE_PARKED]; left; left &= left - 1) {
+                int i = __builtin_ctz(left);
 
-                if (c->state == COROUTINE_PARKED && c->due <= sched.now) {
-                        c->timed_out = true;
+                if (sched.coroutine[i].due <= sched.now) {
+                        sched.coroutine[i].timed_out = true;
                         sched_ready(i);
                 }
         }
@@ -149,6 +190,19 @@ void sched_tick(uint64_t ns)
                 run_clock();
 }
 
+/* Nobody can go on. Whoever changes a word on a stack, which is of one sleeper alone, wakes him. */
+static void nobody_is_forgotten(void)
+{
+        for (uint32_t left = sched.waiting[COROUTINE_PARKED]; left; left &= left - 1) {
+                const struct coroutine *c = &sched.coroutine[__builtin_ctz(left)];
+                uint64_t offset;
+
+                if (c->blocked_on && sched_place((uintptr_t)c->blocked_on, &offset) &&
+                    SIM_PEEK((const _Atomic uint32_t *)c->blocked_on) != c->slept_on)
+                        sim_fail("%s sleeps on though what it waits for has come", c->name);
+        }
+}
+
 static void everybody_sleeps(void) __attribute__((noreturn));
 static void everybody_sleeps(void)
 {
@@ -165,8 +219,17 @@ static void everybody_sleeps(void)
         sim_fail("everybody sleeps for ever:%s", text);
 }
 
-/* Somebody goes on; the calling coroutine returns from here when it is its turn again. */
-static void reschedule(void)
+/* What the scheduler has left on a stack would be found again in the gaps of later frames, and make states differ. */
+static __attribute__((noinline)) void wipe_below(void)
+{
+        volatile uint64_t below[128];
+
+        for (size_t i = 0; i < sizeof below / sizeof below[0]; i++)
+                below[i] = 0;
+}
+
+/* Somebody goes on; the calling coroutine goes on from here when it is its turn again. */
+static __attribute__((noinline)) void take_turns(void)
 {
         if (sched.steps > sched.step_limit)
                 sim_fail("the run does not end: %llu steps", (unsigned long long)sched.steps);
@@ -176,10 +239,11 @@ static void reschedule(void)
                 if (!sched.ready) {
                         if (all_done())
                                 go_to_driver();
+                        nobody_is_forgotten();
                         if (sched.quiet) {
-                                sched.alone = true;
+                                set_alone(true);
                                 sched.quiet(sched.quiet_context);
-                                sched.alone = false;
+                                set_alone(false);
                         }
                         if (sched.ready)
                                 continue;
@@ -197,6 +261,13 @@ static void reschedule(void)
                 go_to(who);
                 return;
         }
+}
+
+static void reschedule(void)
+{
+        take_turns();
+        if (sched.strategy.merges)
+                wipe_below();
 }
 
 void sim_point_slow(void)
@@ -238,6 +309,9 @@ void sched_block(int state, const void *on, uint64_t due)
         c->due = due;
         c->timed_out = false;
         sched.ready &= ~(1u << sched.current);
+        sched.waiting[state] |= 1u << sched.current;
+        if (state == COROUTINE_PARKED)
+                sched.due = clock_min(sched.due, due);
         sim.quantum--;
         account();
         reschedule();
@@ -247,6 +321,9 @@ void sched_ready(int number)
 {
         struct coroutine *c = &sched.coroutine[number];
 
+        sched.waiting[c->state] &= ~(1u << number);
+        if (c->state == COROUTINE_PARKED && c->due == sched.due)
+                sched.is_due_known = false;
         c->state = COROUTINE_READY;
         c->due = CLOCK_NEVER;
         sched.ready |= 1u << number;
@@ -265,10 +342,10 @@ static void enter(void)
                 sim_fail("%s ends with a lock held", c->name);
         c->state = COROUTINE_DONE;
         sched.ready &= ~(1u << sched.current);
-        for (int i = 0; i < sched.count; i++)
-                if (sched.coroutine[i].state == COROUTINE_JOINING && sched.coroutine[i].blocked_on == c) {
-                        memory_joined(sched.current, i);
-                        sched_ready(i);
+        for (uint32_t left = sched.waiting[COROUTINE_JOINING]; left; left &= left - 1)
+                if (sched.coroutine[__builtin_ctz(left)].blocked_on == c) {
+                        memory_joined(sched.current, __builtin_ctz(left));
+                        sched_ready(__builtin_ctz(left));
                 }
         sim.quantum--;
         account();
@@ -290,8 +367,8 @@ int sim_spawn(const char *name, void (*run)(void *), void *argument, bool is_dae
         c->deadline = c->deadline_in = CLOCK_NEVER;
         c->self.id = (uint32_t)number + 1;
         /* tops at different offsets, or all stacks would share the same lines of the cache */
-        c->stack_pointer =
-                sim_stack(stacks + (size_t)number * STACK_SIZE, STACK_SIZE - (size_t)number * 1088, enter);
+        c->stack_top = stacks + (size_t)(number + 1) * STACK_SIZE - (size_t)number * 1088;
+        c->stack_pointer = sim_stack(c->stack_top, enter);
         sched.count++;
         memory_spawned(sim.current == &sched.driver ? -1 : sched.current, number);
         sched_ready(number);
@@ -370,6 +447,10 @@ void sim_deadline_in(uint64_t ns)
 {
         struct coroutine *c = sim.current;
 
+        if (ns == CLOCK_NEVER)
+                sched.hurried &= ~(1u << sched.current);
+        else
+                sched.hurried |= 1u << sched.current;
         c->deadline_in = ns;
         c->deadline = ns == CLOCK_NEVER ? CLOCK_NEVER : sched.now;
         c->earliest = c->deadline;
@@ -399,20 +480,23 @@ void sched_clock_seen(bool is_final)
 
 void sim_alone(void)
 {
-        sched.alone = true;
+        set_alone(true);
 }
 
 void sim_together(void)
 {
-        sched.alone = false;
+        set_alone(false);
         sched_ask_soon();
 }
 
 void sim_calm(bool is_calm)
 {
         sched.calm = is_calm;
-        if (!is_calm)
-                sched_ask_soon();
+        be_special();
+        if (is_calm)
+                return;
+        memory_calmed();
+        sched_ask_soon();
 }
 
 void sim_on_quiet(void (*quiet)(void *), void *context)
@@ -449,8 +533,7 @@ void sim_fail(const char *format, ...)
         go_to_driver();
 }
 
-struct sim_result sim_run(const struct sim_strategy *strategy, uint64_t seed, void (*first)(void *),
-                          void *context)
+static void start(const struct sim_strategy *strategy, uint64_t seed, void (*first)(void *), void *context)
 {
         if (!stacks) {
                 stacks = mmap(STACKS_AT, SIM_COROUTINES * STACK_SIZE, PROT_READ | PROT_WRITE,
@@ -462,19 +545,24 @@ struct sim_result sim_run(const struct sim_strategy *strategy, uint64_t seed, vo
         sched.steps = 0;
         sched.step_limit = strategy->steps ? strategy->steps : STEP_LIMIT;
         sched.hash = UINT64_C(0xcbf29ce484222325);
-        sched.ready = sched.spun = 0;
+        sched.ready = sched.spun = sched.hurried = 0;
+        memset(sched.waiting, 0, sizeof sched.waiting);
+        sched.due = CLOCK_NEVER;
+        sched.is_due_known = true;
         sched.count = 0;
         sched.current = 0;
         sched.alone = sched.calm = false;
         sched.stale_left = strategy->stale;
         sched.spurious_left = 1;
         sched.quiet = NULL;
-        sched.result.failed = false;
+        sched.result.failed = sched.result.merged = false;
         sched.result.message[0] = '\0';
         sim.current = &sched.driver;
         sim.at = &sched.driver.at;
         sim.quantum = sched.given = 1;
-        sim.special = strategy->stale != 0 || strategy->trace || mutate_any();
+        sched.is_watched = strategy->trace || mutate_any();
+        be_special();
+        sim.traced = strategy->trace;
         memory_start(strategy->stale != 0);
         face_start();
         choose_start(seed);
@@ -483,7 +571,18 @@ struct sim_result sim_run(const struct sim_strategy *strategy, uint64_t seed, vo
         sim.current = &sched.coroutine[0];
         sim.at = &sched.coroutine[0].at;
         give_quantum(0);
-        sim_switch(&sched.driver.stack_pointer, sched.coroutine[0].stack_pointer);
+}
+
+struct sim_result sim_run(const struct sim_strategy *strategy, uint64_t seed, void (*first)(void *),
+                          void *context)
+{
+        unsigned number;
+
+        if (strategy->merges && choose_resume(&number))
+                state_restore(number);
+        else
+                start(strategy, seed, first, context);
+        drive();
         sched.result.steps = sched.steps;
         sched.result.end_ns = sched.now;
         sched.result.hash = sched.hash;

@@ -4,6 +4,8 @@
 
 #include "sim/service.h"
 
+#include "keeper/helpers.h"
+
 static struct sim_site waking = {"sim", "wake", "keeper", 0, SIM_OP_WAKE, SIM_RELAXED, 0, 0};
 static struct sim_site *const listed __attribute__((section("sim_sites"), used)) = &waking;
 
@@ -44,11 +46,26 @@ static void wake(struct pool_host *host)
                 sim_wake(service->coroutine);
 }
 
+/* Not in the service, where it would be part of the state of a run: the programs of the search have no use for it. */
+static struct helpers helpers;
+
 static void begin_blocking(struct keeper *keeper, struct lido_slot *slot)
 {
         (void)keeper;
-        (void)slot;
-        sim_fail("a hook that does not block is sent to a helper");
+        if (helpers_submit(&helpers, slot) != LIDO_OK)
+                sim_fail("there is no helper");
+}
+
+void service_stop_helpers(void)
+{
+        helpers_stop(&helpers);
+}
+
+static uint64_t turns; /* nor is this */
+
+uint64_t service_turns(void)
+{
+        return turns;
 }
 
 static void keep(void *context)
@@ -58,7 +75,7 @@ static void keep(void *context)
         while (!service->is_ending) {
                 service->is_woken = false;
                 service->due_ns = keeper_turn(&service->keeper, sim_now());
-                service->turns++;
+                turns++;
                 if (!service->is_woken)
                         sim_sleep(service->due_ns);
         }
@@ -67,6 +84,10 @@ static void keep(void *context)
 void service_init(struct lido_service *service)
 {
         memset(service, 0, sizeof *service);
+        turns = 0;
+        memset(&helpers, 0, sizeof helpers);
+        mutex_init(&helpers.lock);
+        helpers_init(&helpers, 2, "model");
         mutex_init(&service->keeper.lock);
         keeper_init(&service->keeper, wake, begin_blocking);
 }

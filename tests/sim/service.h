@@ -11,7 +11,6 @@ struct lido_service {
         bool is_woken;
         bool is_ending;
         uint64_t due_ns; /* what the latest turn returned */
-        uint64_t turns;
         int coroutine; /* 0: not spawned yet */
 };
 
@@ -19,5 +18,11 @@ void service_init(struct lido_service *service);
 
 /* From now on the keeper is a coroutine; before it, call keeper_turn. */
 void service_spawn(struct lido_service *service);
+
+/* End the threads on which blocking hooks run; nothing is left for them to do. */
+void service_stop_helpers(void);
+
+/* Turns of the keeper in this run. */
+uint64_t service_turns(void);
 
 #endif

@@ -8,7 +8,7 @@
 
 void *sim_shelf_take(struct shelf *shelf, int *ret_is_new)
 {
-        if (!sim_mutex_is_of_this_run(&shelf->lock))
+        if (sim_mutex_renew(&shelf->lock))
                 shelf->first = NULL;
         return shelf_take(shelf, ret_is_new);
 }

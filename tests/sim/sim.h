@@ -49,6 +49,7 @@ struct sim_strategy {
         unsigned depth;       /* PCT */
         unsigned preemptions; /* EXHAUSTIVE: bound */
         unsigned stale; /* old values that may be read in one run; 0: the memory is sequentially consistent */
+        bool merges;    /* EXHAUSTIVE: runs that come to the same state are followed once (state.c) */
         const struct sim_choices *replay;
         struct sim_choices *record; /* NULL, or where the unusual choices of the run are kept */
         bool trace;                 /* print each step */
@@ -57,6 +58,7 @@ struct sim_strategy {
 
 struct sim_result {
         bool failed;
+        bool merged; /* it came to where the search has been, and ended there */
         char message[400];
         uint64_t steps;
         uint64_t end_ns; /* the clock at the end */
@@ -70,6 +72,18 @@ struct sim_result sim_run(const struct sim_strategy *strategy, uint64_t seed, vo
  * run. */
 void sim_search_start(void);
 bool sim_search_next(void);
+
+/* Memory that is part of the state of a run, beside stacks and heap, in whole words: written to `list`, which has room for
+ * `most`. *ret_reports: a piece of the heap that nothing depends on. Returns: how many. */
+struct sim_block {
+        const void *memory;
+        size_t size;
+};
+typedef unsigned sim_blocks(struct sim_block *list, unsigned most, struct sim_block *ret_reports);
+void sim_state_of(sim_blocks *blocks);
+
+/* States that the search has come to. */
+uint64_t state_count(void);
 
 /* ---- inside a run ----------------------------------------------------------------------------------------
  */
@@ -131,9 +145,13 @@ bool sim_is_asleep(int number);
 /* A word of memory as it is now, whatever the calling coroutine may see of it; no switching point. */
 #define SIM_PEEK(p) atomic_load_explicit(p, memory_order_relaxed)
 
-/* A line in the trace. */
-void sim_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
-bool sim_is_traced(void);
+/* A line in the trace. Nothing is computed for it where there is none. */
+#define sim_note(...)                               \
+        do                                          \
+                if (__builtin_expect(sim.traced, 0)) \
+                        sim_note_traced(__VA_ARGS__); \
+        while (0)
+void sim_note_traced(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* The run has broken a law: it ends here, with this message. */
 void sim_fail(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn, cold));

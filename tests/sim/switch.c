@@ -27,10 +27,10 @@ __asm__(".text\n"
         "        ret\n"
         ".size sim_switch, . - sim_switch\n");
 
-void *sim_stack(void *base, size_t size, void (*enter)(void))
+void *sim_stack(void *end, void (*enter)(void))
 {
         /* as after a call: the return address lies 8 bytes below a multiple of 16 */
-        uint64_t *top = (uint64_t *)(void *)((char *)base + size - 24);
+        uint64_t *top = (uint64_t *)(void *)((char *)end - 24);
 
         top[0] = 0;
         top[-1] = (uint64_t)(uintptr_t)enter;
@@ -73,9 +73,9 @@ __asm__(".text\n"
         "        ret\n"
         ".size sim_switch, . - sim_switch\n");
 
-void *sim_stack(void *base, size_t size, void (*enter)(void))
+void *sim_stack(void *end, void (*enter)(void))
 {
-        uint64_t *frame = (uint64_t *)(void *)((char *)base + size - 160);
+        uint64_t *frame = (uint64_t *)(void *)((char *)end - 160);
 
         memset(frame, 0, 160);
         frame[11] = (uint64_t)(uintptr_t)enter; /* x30 */

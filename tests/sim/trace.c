@@ -59,20 +59,13 @@ void trace_line(const char *text)
         printf("%6llu  %-10s -- %s\n", step(), sim.current->name ? sim.current->name : "", text);
 }
 
-void sim_note(const char *format, ...)
+void sim_note_traced(const char *format, ...)
 {
         char text[300];
         va_list arguments;
 
-        if (!sched.strategy.trace)
-                return;
         va_start(arguments, format);
         vsnprintf(text, sizeof text, format, arguments);
         va_end(arguments);
         trace_line(text);
-}
-
-bool sim_is_traced(void)
-{
-        return sched.strategy.trace;
 }

@@ -16,7 +16,10 @@ struct sim_result world_run(const struct program *program, const struct sim_stra
 
 /* The books of the latest run. */
 struct world_books {
-        uint64_t acquired, timed_out, opened, open_failed, closed, upkeep, turns;
+        uint64_t acquired, timed_out, opened, open_failed, closed, upkeep, turns, rotations;
+        uint64_t looks;           /* at all invariants */
+        uint64_t longest_wait_ns; /* of an acquire */
+        uint32_t peak;            /* objects at once at most */
 };
 struct world_books world_books(void);
 

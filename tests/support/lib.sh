@@ -20,7 +20,7 @@ die()
 # shellcheck disable=SC2034 # used by those who source this
 packages_to_build=(autoconf automake libtool pkg-config make gcc libc6-dev libuv1-dev libpq-dev)
 # shellcheck disable=SC2034
-packages_to_test=(check g++ openssl postgresql valgrind)
+packages_to_test=(check g++ haproxy openssl pgbouncer postgresql valgrind)
 # shellcheck disable=SC2034
 packages_to_demo=(postgresql)
 

@@ -133,18 +133,28 @@ static void guard(struct own_server *server)
         _exit(0);
 }
 
-void own_server_start(struct own_server *server, const char *options)
+static void start(struct own_server *server, const char *what, const char *options)
 {
         char command[512];
 
         strcpy(server->dir, "/tmp/lido-test.XXXXXX");
         ck_assert_ptr_nonnull(mkdtemp(server->dir));
         guard(server);
-        snprintf(command, sizeof command, "%s start %s %s >/dev/null 2>&1", from_environment("LIDO_PGSERVER"), server->dir,
+        snprintf(command, sizeof command, "%s %s %s %s >/dev/null 2>&1", from_environment("LIDO_PGSERVER"), what, server->dir,
                  options);
-        ck_assert_int_eq(system(command), 0);
+        ck_assert_msg(system(command) == 0, "%s", command);
         read_file(server, "conninfo", server->conninfo, sizeof server->conninfo);
         read_file(server, "conninfo.tcp", server->tcp_conninfo, sizeof server->tcp_conninfo);
+}
+
+void own_server_start(struct own_server *server, const char *options)
+{
+        start(server, "start", options);
+}
+
+void own_server_standby(struct own_server *server, const struct own_server *primary)
+{
+        start(server, "standby", primary->dir);
 }
 
 void own_server_command(const struct own_server *server, const char *command, const char *mode)

@@ -30,6 +30,7 @@ struct own_server {
         int guard_fd;           /* open as long as the test lives */
 };
 void own_server_start(struct own_server *server, const char *options); /* options of pgserver.sh */
+void own_server_standby(struct own_server *server, const struct own_server *primary); /* that has --replicas */
 void own_server_command(const struct own_server *server, const char *command, const char *mode);
 void own_server_remove(struct own_server *server);
 

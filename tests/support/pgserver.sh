@@ -11,11 +11,15 @@ pgserver.sh run [OPTION]... -- COMMAND...   run a command beside a server, which
 pgserver.sh start DIR [OPTION]...           start a server that lives in DIR (made if missing); print how to connect
 pgserver.sh stop DIR [MODE]                 end the server; DIR and its data stay, and start brings it back
 pgserver.sh restart DIR [MODE]              end the server, if it still runs, and start it again on the same port
+pgserver.sh standby DIR PRIMARY             start a standby in DIR of the server that lives in PRIMARY, a copy of it
+pgserver.sh promote DIR                     make a primary of a standby
+pgserver.sh rejoin DIR PRIMARY              end the server in DIR, wind its data back, and start it as a standby of PRIMARY
 pgserver.sh remove DIR                      end the server at once and remove DIR
 pgserver.sh find                            print the folder of PostgreSQL's programs
 
   --tls             a certificate, and no TCP connection without TLS
   --scram           TCP connections need a password (SCRAM-SHA-256); the socket stays open to all who reach it
+  --replicas        it may have standbys
   --set NAME=VALUE  a setting for postgresql.conf
 
 MODE is immediate (unless said otherwise), fast, smart, or kill: SIGKILL to every process of the server.
@@ -98,8 +102,16 @@ make_cluster()
         # Kept in the data folder, so that nothing is left in /dev/shm by a server that is killed.
         echo "dynamic_shared_memory_type = mmap"
         printf '%s = off\n' fsync synchronous_commit full_page_writes autovacuum jit
-        echo "wal_level = minimal"
-        echo "max_wal_senders = 0"
+        if [ "$replicas" = yes ]; then
+            echo "full_page_writes = on"
+            echo "wal_log_hints = on"
+            echo "max_wal_senders = 10"
+            echo "wal_keep_size = 256MB"
+            echo "wal_retrieve_retry_interval = 100ms"
+        else
+            echo "wal_level = minimal"
+            echo "max_wal_senders = 0"
+        fi
         if [ "$tls" = yes ]; then
             echo "ssl = on"
             echo "ssl_cert_file = '$dir/server.crt'"
@@ -112,6 +124,43 @@ make_cluster()
         make_certificate
         sed -i 's/^host /hostssl /' "$dir/data/pg_hba.conf"
         give "$dir/data/pg_hba.conf" 600
+    fi
+}
+
+# place_of PRIMARY: how to connect to it.
+place_of()
+{
+    echo "host=$1 port=$(cat "$1/port") user=postgres"
+}
+
+# Its files are those of the primary, settings included.
+settle_in()
+{
+    echo "unix_socket_directories = '$dir'" >>"$dir/data/postgresql.conf"
+}
+
+make_standby()
+{
+    as_server "$bin/pg_basebackup" -D "$dir/data" -d "$(place_of "$primary")" -c fast -X stream -R --no-sync \
+        >"$dir/basebackup.log" 2>&1 || {
+        cat "$dir/basebackup.log" >&2
+        die "pg_basebackup failed"
+    }
+    settle_in
+}
+
+# A server that was a primary may have written what its successor has not. Where that cannot be undone, it is copied anew.
+rejoin_as_standby()
+{
+    stop_server fast
+    if as_server "$bin/pg_rewind" -D "$dir/data" --source-server="$(place_of "$primary") dbname=postgres" -R --no-sync \
+        >"$dir/rewind.log" 2>&1; then
+        settle_in
+        touch "$dir/data/standby.signal"
+        give "$dir/data/standby.signal" 600
+    else
+        rm -rf "$dir/data"
+        make_standby
     fi
 }
 
@@ -325,6 +374,7 @@ release_guard()
 
 tls=no
 scram=no
+replicas=no
 settings=()
 rest=()
 
@@ -334,12 +384,20 @@ parse_options()
         case $1 in
         --tls) tls=yes ;;
         --scram) scram=yes ;;
+        --replicas) replicas=yes ;;
         --set) settings+=("${2:?--set NAME=VALUE}") && shift ;;
         --) shift && rest=("$@") && break ;;
         *) die "unknown option: $1 (see --help)" ;;
         esac
         shift
     done
+}
+
+need_primary()
+{
+    primary=${1:?of which PRIMARY?}
+    [ -f "$primary/port" ] || die "no server lives in $primary"
+    primary=$(cd "$primary" && pwd -P)
 }
 
 need_dir()
@@ -372,6 +430,32 @@ start)
     need_dir "$dir"
     start_server
     cat "$dir/conninfo"
+    ;;
+standby)
+    need_bin
+    dir=${1:?which DIR?}
+    need_primary "${2:-}"
+    mkdir -p "$dir"
+    if [ ! -f "$dir/port" ]; then
+        [ -z "$(ls -A "$dir")" ] || die "$dir holds something else"
+        take_dir
+        make_standby
+    fi
+    need_dir "$dir"
+    start_server
+    cat "$dir/conninfo"
+    ;;
+promote)
+    need_bin
+    need_dir "$@"
+    as_server "$bin/pg_ctl" -s -w -t 120 -D "$dir/data" promote
+    ;;
+rejoin)
+    need_bin
+    need_dir "$@"
+    need_primary "${2:-}"
+    rejoin_as_standby
+    start_server
     ;;
 stop)
     need_dir "$@"
