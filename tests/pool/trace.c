@@ -2,6 +2,7 @@
 #include "pool/trace.h"
 
 #include <string.h>
+#include <uv.h>
 
 #include "base/stack.h"
 #include "support/crew.h"
@@ -146,7 +147,7 @@ END_TEST
 
 START_TEST(frames_have_names_and_a_text_that_is_cut_says_how_long_it_is)
 {
-        void *frame[2] = { (char *)(uintptr_t)strlen + 1, (void *)32 };
+        void *frame[2] = { (char *)(uintptr_t)uv_version + 1, (void *)32 };
         char text[300], part[8];
         size_t length = lido_frames_text(frame, 2, text, sizeof text);
 
