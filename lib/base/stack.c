@@ -11,6 +11,7 @@
 #endif
 
 #define WALK_MOST 64
+#define OWN_MOST 3
 
 void stack_prepare(void)
 {
@@ -22,15 +23,20 @@ void stack_prepare(void)
 __attribute__((noinline)) uint32_t stack_walk(void **ret_frame, uint32_t most, uint32_t skip)
 {
 #ifdef HAVE_BACKTRACE
-        void *frame[WALK_MOST];
-        int count;
+        void *frame[WALK_MOST], *caller = __builtin_return_address(0);
+        int count, wanted, first = 0;
 
-        skip += 1; /* itself */
-        count = backtrace(frame, skip + most < WALK_MOST ? (int)(skip + most) : WALK_MOST);
-        if (count <= (int)skip)
+        wanted = most < WALK_MOST && skip < WALK_MOST && skip + most + OWN_MOST < WALK_MOST ? (int)(skip + most + OWN_MOST) : WALK_MOST;
+        count = backtrace(frame, wanted);
+        while (first < count && frame[first] != caller) /* itself, and what a sanitizer puts before backtrace */
+                first++;
+        if (skip >= WALK_MOST || count - first <= (int)skip)
                 return 0;
-        memcpy(ret_frame, frame + skip, ((size_t)count - skip) * sizeof *frame);
-        return (uint32_t)count - skip;
+        count -= first + (int)skip;
+        if ((uint32_t)count > most)
+                count = (int)most;
+        memcpy(ret_frame, frame + first + skip, (size_t)count * sizeof *frame);
+        return (uint32_t)count;
 #else
         (void)ret_frame, (void)most, (void)skip;
         return 0;
