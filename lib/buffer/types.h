@@ -1,24 +1,26 @@
 /* buffer/types.h - what a pool of buffers is made of. Start here, then cache.h, depot.h, span.h.
  *
- *      thread cache --refill, flush--> depot of a class --carve, give back--> spans --map, unmap, purge-->
- * source
+ *      thread cache --refill, flush--> depot of a class --carve, give back--> spans --map, unmap, purge--> source
  *
- * entry   a free buffer and where its state stands
- * rack   the entries of one class in one cache: a stack, used by the owner of the cache alone
- * depot   the entries of one class that no cache has: a stack under the class's lock, the coldest at the
- * bottom span    a region of memory, cut into buffers of one size; above 16 KiB one buffer; its states stand
- * beside, not inside
+ *      entry   a free buffer and where its state stands
+ *      rack    the entries of one class in one cache: a stack, used by the owner of the cache alone
+ *      depot   the entries of one class that no cache has: a stack under the class's lock, the coldest at the bottom
+ *      span    a region of memory, cut into buffers of one size; above 16 KiB one buffer; its states stand beside, not
+ *              inside
  *
  * Every buffer has one state byte. The arrows, and who takes them:
  *
- *      CLEAN ----> CACHED   span_carve (class lock)         free in its span, no memory behind it, not
- * constructed KEPT -----> CACHED   span_carve (class lock)         free in its span, warm CLEAN ----> RAW
- * span_carve, when the pool constructs; RAW -> CACHED by whoever carved, RAW -> CLEAN if that fails CACHED
- * ---> LENT     the one who has its entry (acquire); in a pool that checks more LENT_CHECKED, or LENT_TRACED
- * when the acquire was sampled: so the hot release, which knows LENT alone, need not ask about checks LENT
- * -----> CACHED   release: exactly one compare-and-swap wins; the winner alone makes an entry of it CACHED
- * ---> KEPT     span_give_back (class lock) KEPT -----> CLEAN    span_purge, on a span that is out of the
- * lists any free -> NONE     the span ends
+ *      CLEAN -----> CACHED   span_carve (class lock)         free in its span, no memory behind it, not constructed
+ *      KEPT ------> CACHED   span_carve (class lock)         free in its span, warm
+ *      CLEAN -----> RAW      span_carve, when the pool constructs; RAW -> CACHED by whoever carved, RAW -> CLEAN if
+ *                            that fails
+ *      CACHED ----> LENT     the one who has its entry (acquire); in a pool that checks more LENT_CHECKED, or
+ *                            LENT_TRACED when the acquire was sampled: so the hot release, which knows LENT alone,
+ *                            need not ask about checks
+ *      LENT ------> CACHED   release: exactly one compare-and-swap wins; the winner alone makes an entry of it
+ *      CACHED ----> KEPT     span_give_back (class lock)
+ *      KEPT ------> CLEAN    span_purge, on a span that is out of the lists
+ *      any free --> NONE     the span ends
  *
  * Invariants. (1) A buffer has at most one entry, and has one exactly while it is CACHED. (2) An entry is in
  * one place: a rack, a depot, a reserve, a waiter's gift, or a local variable. (3) span->free == its buffers

@@ -5,10 +5,11 @@
  * as its embedder would run it.
  *
  *      #define RIVAL_NAME "mine"
- *      #define RIVAL_WAITS 1           its acquire waits; 0: the generator polls with rival_try, yielding the
- * core #define RIVAL_TRIES 1           it has a try that does not wait #define RIVAL_TIMES 1           it has
- * an acquire with a deadline #define RIVAL_COUNTS 1          rival_handle answers; 0: the objects are its own
- * and double use goes unseen typedef struct handle *grip;    what a borrower keeps until the release
+ *      #define RIVAL_WAITS 1      its acquire waits; 0: the generator polls with rival_try, yielding the core
+ *      #define RIVAL_TRIES 1      it has a try that does not wait
+ *      #define RIVAL_TIMES 1      it has an acquire with a deadline
+ *      #define RIVAL_COUNTS 1     rival_handle answers; 0: the objects are its own, and double use goes unseen
+ *      typedef struct handle *grip;    what a borrower keeps until the release
  *
  * A function of an ability that is 0 is not defined.
  */
@@ -35,10 +36,12 @@ static inline struct handle *handle_new(void)
 
 /* Of these, an adapter defines what it is able to; `pool` is what rival_open answered.
  *
- *      static void *rival_open(unsigned handles);      a pool filled with handle_new(); NULL: not to be had
- * here static inline bool rival_acquire(void *pool, grip *ret_grip); static inline bool rival_try(void *pool,
- * grip *ret_grip); static inline bool rival_timed(void *pool, uint64_t timeout_ns, grip *ret_grip); static
- * inline void rival_release(void *pool, grip grip); static inline struct handle *rival_handle(grip grip);
+ *      static void *rival_open(unsigned handles);     a pool filled with handle_new(); NULL: not to be had here
+ *      static inline bool rival_acquire(void *pool, grip *ret_grip);
+ *      static inline bool rival_try(void *pool, grip *ret_grip);
+ *      static inline bool rival_timed(void *pool, uint64_t timeout_ns, grip *ret_grip);
+ *      static inline void rival_release(void *pool, grip grip);
+ *      static inline struct handle *rival_handle(grip grip);
  *      static void rival_close(void *pool);
  */
 
