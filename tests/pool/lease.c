@@ -522,7 +522,7 @@ END_TEST
 START_TEST(a_borrowers_failed_open_is_room_for_whoever_waits)
 {
         struct fixture *f = inline_pool(1);
-        struct borrower first, second;
+        struct borrower first = { .rc = 0 }, second = { .rc = 0 };
 
         gate_shut(&f->fake.gate[FAKE_OPEN]);
         fake_once(&f->fake, FAKE_OPEN, (struct fake_step){ .way = FAKE_GATE, .status = LIDO_EFACTORY });

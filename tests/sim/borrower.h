@@ -33,6 +33,7 @@ struct borrower {
         struct held last; /* the lease that ended last */
         bool has_paused;
         bool is_acquiring;
+        bool was_stuck; /* at some moment of this acquire, everybody who could have helped was waiting too */
         unsigned calls; /* acquires begun, to tell one wait of a thread from its next */
         struct lido_loop loop;
         struct request {

@@ -32,6 +32,7 @@ struct decision {
         uint8_t preemptions_left;
 };
 #define DECISIONS 200000
+#define SPUN_MOST 1000 /* choices for which one who spins may be passed over */
 static struct {
         struct decision stack[DECISIONS];
         unsigned depth, at;
@@ -284,8 +285,10 @@ int choose_who(bool clock)
         uint32_t ready = sched.ready & ~sched.spun;
         int usual, who;
 
-        if (!ready) {
+        /* Others may be ready in turns for ever: whoever spins does not wait for all of them at once. */
+        if (!ready || (++sched.passed_by > SPUN_MOST && sched.strategy.kind != SIM_EXHAUSTIVE)) {
                 sched.spun = 0;
+                sched.passed_by = 0;
                 ready = sched.ready;
         }
         usual = who = next_in_turn(ready);

@@ -12,7 +12,7 @@
 
 #define STACK_SIZE ((size_t)128 * 1024)
 #define STACKS_AT ((char *)UINT64_C(0x200000000000)) /* the same in each process, so that traces are */
-#define STEP_LIMIT 200000
+#define STEP_LIMIT 400000
 
 struct scheduler sched;
 struct sim_front sim;
@@ -546,6 +546,7 @@ static void start(const struct sim_strategy *strategy, uint64_t seed, void (*fir
         sched.step_limit = strategy->steps ? strategy->steps : STEP_LIMIT;
         sched.hash = UINT64_C(0xcbf29ce484222325);
         sched.ready = sched.spun = sched.hurried = 0;
+        sched.passed_by = 0;
         memset(sched.waiting, 0, sizeof sched.waiting);
         sched.due = CLOCK_NEVER;
         sched.is_due_known = true;

@@ -44,6 +44,7 @@ struct scheduler {
         uint64_t hash;
         uint32_t ready; /* bit per coroutine */
         uint32_t spun;  /* of these, the ones that asked to let others go first */
+        uint32_t passed_by; /* choices made since nobody was among those */
         uint32_t waiting[COROUTINE_DONE]; /* by what they wait for: bit per coroutine */
         uint64_t due;   /* when the first of the parked is due, unless somebody was woken since */
         bool is_due_known;

@@ -138,7 +138,7 @@ END_TEST
 START_TEST(with_every_object_lent_it_says_that_none_could_be_had)
 {
         struct fixture *f = pool_of(1);
-        struct borrower other;
+        struct borrower other = { .rc = 0 };
         struct lido_health health;
 
         borrower_start(&other, f->pool, PATIENCE_MS);
