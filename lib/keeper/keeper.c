@@ -65,7 +65,7 @@ static void forget(struct keeper *keeper, struct lido_pool *pool)
 static void tell_holder(struct lido_pool *pool, struct lido_slot *slot, uint64_t word, uint64_t now)
 {
         struct lido_event event = { .type = LIDO_EVENT_HOLDER, .slot = load_relaxed(&slot->index), .site = load_relaxed(&slot->site),
-                                    .thread = (uint32_t)load_relaxed(&slot->holder) };
+                                    .thread = slot_holder(slot, word) };
         uint64_t since = load_relaxed(&slot->seen_ns);
 
         event.age_ns = since < now ? now - since : 0;

@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "base/clock.h"
+#include "base/stack.h"
 #include "keeper/keeper.h"
 #include "pool/doubt.h"
 #include "pool/op.h"
@@ -151,6 +152,8 @@ int lido_pool_reconfigure(struct lido_pool *pool, const struct lido_pool_options
                 return rc;
         if (load_seq_cst(&pool->gate) & GATE_CLOSED)
                 return LIDO_ECLOSED;
+        if (ours.backtrace_every > 0)
+                stack_prepare();
         mutex_lock(&pool->waitq.lock);
         old = pool_options(pool);
         if (ours.start != old->start || ours.open_inline != old->open_inline || ours.budget != old->budget) {
@@ -173,6 +176,7 @@ int lido_would_wait(struct lido_pool *pool)
 {
         uint64_t gate;
         struct slots_doubt doubt;
+        bool is_passed_over;
 
         if (!pool)
                 return 0;
@@ -187,7 +191,7 @@ int lido_would_wait(struct lido_pool *pool)
         slots_for_each (slot, &pool->slots) {
                 uint64_t word = load_acquire(&slot->word);
 
-                if (word_state(word) == SLOT_IDLE || (word_state(word) == SLOT_RESTED && !slot_is_doubted(slot, word, &doubt)))
+                if (slot_is_claimable(slot, word, &doubt, &is_passed_over))
                         return 0;
         }
         return 1;

@@ -149,7 +149,7 @@ static void look_at_idle(struct lido_pool *pool, struct lido_slot *slot, uint64_
 static void tell_leak(struct lido_pool *pool, struct lido_slot *slot, uint64_t word, uint64_t age_ns)
 {
         struct lido_event event = { .type = LIDO_EVENT_LEAK, .slot = load_relaxed(&slot->index), .age_ns = age_ns,
-                                    .site = load_relaxed(&slot->site), .thread = (uint32_t)load_relaxed(&slot->holder) };
+                                    .site = load_relaxed(&slot->site), .thread = slot_holder(slot, word) };
 
         add_relaxed(&pool->leaked, 1);
         trace_emit(pool, slot, word_generation(word), &event);
@@ -165,7 +165,7 @@ static void retire_leased(struct lido_slot *slot, uint64_t word, enum lido_close
 static void revoke(struct lido_pool *pool, struct lido_slot *slot, uint64_t word, uint64_t held_ns)
 {
         struct lido_event event = { .type = LIDO_EVENT_REVOKED, .slot = load_relaxed(&slot->index), .age_ns = held_ns,
-                                    .site = load_relaxed(&slot->site), .thread = (uint32_t)load_relaxed(&slot->holder) };
+                                    .site = load_relaxed(&slot->site), .thread = slot_holder(slot, word) };
 
         if (!slot_mark(slot, word_generation(word), SLOT_LEASED, MARK_REVOKED))
                 return;

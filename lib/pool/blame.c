@@ -9,9 +9,10 @@ uint64_t blame_held_ns(const struct lido_pool *pool, struct lido_slot *slot, uin
 {
         uint64_t since = now_ns;
 
-        if (pool->factory.flags & LIDO_FACTORY_TIMED)
-                since = load_relaxed(&slot->acquired_ns);
-        else if (word_generation(load_relaxed(&slot->seen_word)) == word_generation(word))
+        if (pool->factory.flags & LIDO_FACTORY_TIMED) {
+                if (slot_holder(slot, word) != 0) /* else what is written down is of an earlier lease */
+                        since = load_relaxed(&slot->acquired_ns);
+        } else if (word_generation(load_relaxed(&slot->seen_word)) == word_generation(word))
                 since = load_relaxed(&slot->seen_ns);
         return since < now_ns ? now_ns - since : 0;
 }

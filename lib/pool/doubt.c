@@ -54,11 +54,18 @@ void doubt_rest(struct lido_pool *pool, struct lido_slot *slot, uint64_t generat
 {
         uint64_t seen = word_make(generation, SLOT_LEASED), gate;
 
-        while (!slot_move(slot, &seen, word_next(seen, SLOT_RESTED) | MARK_SUSPECT))
+        for (;;) {
                 if (seen & MARK_RETIRE) {
                         pool_decide_marked(pool, slot, generation);
                         return;
                 }
+                if (seen & MARK_INTERRUPTING) { /* a hook is at work on the object, and does not block */
+                        thread_yield();
+                        seen = load_acquire(&slot->word);
+                } else if (slot_move(slot, &seen, word_next(seen, SLOT_RESTED) | MARK_SUSPECT)) {
+                        break;
+                }
+        }
         gate = load_seq_cst(&pool->gate); /* law 2: a waiter may have scanned meanwhile */
         if (gate & GATE_NOTICE)
                 pool_notice_idle(pool, gate);
@@ -76,12 +83,12 @@ void doubt_after_suspend(struct lido_pool *pool)
                                     .reason = "the machine was suspended" };
         uint64_t known_ns = load_relaxed(&pool->suspended_ns), now_ns = clock_suspended_ns();
 
-        do
-                if (now_ns < known_ns + SUSPEND_NS)
-                        return;
-        while (!cas_relaxed(&pool->suspended_ns, &known_ns, now_ns));
+        if (now_ns < known_ns + SUSPEND_NS)
+                return;
         if (pool->factory.check)
                 doubt_all(pool);
+        if (!cas_release(&pool->suspended_ns, &known_ns, now_ns)) /* after the marks: pairs with pool_doubt */
+                return;                                           /* somebody else tells */
         event.age_ns = now_ns - known_ns;
         pool_emit(pool, &event);
 }

@@ -22,7 +22,7 @@ static inline struct slots_doubt pool_doubt(const struct lido_pool *pool)
 {
         return (struct slots_doubt){ .by_clock = pool->factory.check != NULL,
                                      .after_ms = pool_options(pool)->check_after_ms,
-                                     .suspended_ns = load_relaxed(&pool->suspended_ns) };
+                                     .suspended_ns = load_acquire(&pool->suspended_ns) };
 }
 
 /* Nothing is idle but what is doubted: have as many checked as there are in line, and `more` who are not. No lock held. */

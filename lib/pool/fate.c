@@ -126,7 +126,8 @@ void pool_for_all(struct lido_pool *pool, uint64_t mark, void (*act)(struct lido
                                         continue;
                                 act(pool, slot, generation);
                         } else if (state == SLOT_LEASED || state == SLOT_CHECKING || state == SLOT_RESETTING) {
-                                store_relaxed(&slot->retire_reason, LIDO_CLOSE_ROTATED);
+                                if (mark == MARK_RETIRE)
+                                        store_relaxed(&slot->retire_reason, LIDO_CLOSE_ROTATED);
                                 if (!slot_mark(slot, word_generation(word), state, mark))
                                         continue;
                         }

@@ -38,7 +38,8 @@ static int report(lido_handle handle, uint64_t mark, const char *reason)
                 case SLOT_LEASED:
                 case SLOT_CHECKING:
                 case SLOT_RESETTING:
-                        store_relaxed(&slot->retire_reason, LIDO_CLOSE_BROKEN);
+                        if (mark == MARK_RETIRE)
+                                store_relaxed(&slot->retire_reason, LIDO_CLOSE_BROKEN);
                         if (!slot_mark(slot, word_generation(word), word_state(word), mark))
                                 continue;
                         tell(pool, handle, reason);

@@ -30,7 +30,7 @@ static inline void write_down(struct lido_slot *slot, uint64_t generation, const
 {
         store_relaxed(&slot->site, site);
         store_relaxed(&slot->tag, tag);
-        store_relaxed(&slot->holder, holder_make(generation, thread));
+        store_release(&slot->holder, holder_make(generation, thread)); /* pairs with slot_holder, for acquired_ns */
         store_relaxed(&slot->leases, load_relaxed(&slot->leases) + 1);
         ret_lease->slot = slot;
         ret_lease->generation = generation;
@@ -40,7 +40,8 @@ static inline void write_down(struct lido_slot *slot, uint64_t generation, const
 static struct thread_hint *turn_to(struct lido_pool *pool, struct thread_self *self)
 {
         if (self->latest.owner != pool) {
-                self->hint[self->latest.index] = self->latest;
+                if (self->latest.owner)
+                        self->hint[self->latest.index] = self->latest;
                 self->latest = self->hint[pool->hint_index];
         }
         return &self->latest;
@@ -150,12 +151,12 @@ static struct lido_slot *claim_labelled(struct lido_pool *pool, uint64_t label, 
                                         bool *ret_had_rested)
 {
         struct slots_doubt doubt = pool_doubt(pool);
+        bool is_passed_over;
 
         slots_for_each (slot, &pool->slots) {
                 uint64_t word = load_seq_cst(&slot->word);
 
-                if (load_relaxed(&slot->label) == label &&
-                    !(word_state(word) == SLOT_RESTED && slot_is_doubted(slot, word, &doubt)) &&
+                if (load_relaxed(&slot->label) == label && slot_is_claimable(slot, word, &doubt, &is_passed_over) &&
                     slots_claim_this(slot, word, ret_generation)) {
                         *ret_had_rested = word_state(word) == SLOT_RESTED;
                         return slot;
@@ -638,8 +639,8 @@ static void give_back(struct lido_pool *pool, struct lido_slot *slot, uint64_t g
                 pool_notice_idle(pool, gate);
 }
 
-/* Look at what comes back, in the slow half. */
-static void judge(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation)
+/* Look at what comes back, in the slow half. One that is doubted is checked besides, if it has deserved it. */
+static void judge(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation, uint64_t marks)
 {
         uint32_t max_uses = pool_options(pool)->max_uses;
 
@@ -647,6 +648,8 @@ static void judge(struct lido_pool *pool, struct lido_slot *slot, uint64_t gener
         case LIDO_VERDICT_CLEAN:
                 if (max_uses != LIDO_UNLIMITED && (uint32_t)load_relaxed(&slot->leases) - slot->leases_at_birth >= max_uses)
                         op_want_close(pool, slot, generation, LIDO_CLOSE_USES);
+                else if (marks & MARK_SUSPECT)
+                        op_want(pool, slot, generation, SLOT_CHECKING);
                 else
                         give_back(pool, slot, generation);
                 return;
@@ -672,10 +675,10 @@ static __attribute__((noinline)) int release_slow(lido_lease lease, const char *
                 return LIDO_EFORKED;
         if (marks & MARK_LEAKED)
                 tell_leak_ended(pool, lease.slot);
-        if ((marks & ~MARK_LEAKED) || (gate & (GATE_CLOSED | GATE_ORPHANED)))
+        if ((marks & ~(MARK_LEAKED | MARK_SUSPECT)) || (gate & (GATE_CLOSED | GATE_ORPHANED)))
                 pool_decide(pool, lease.slot, lease.generation + GENERATION_ONE, marks);
         else
-                judge(pool, lease.slot, lease.generation + GENERATION_ONE);
+                judge(pool, lease.slot, lease.generation + GENERATION_ONE, marks);
         return marks & MARK_REVOKED ? LIDO_EREVOKED : LIDO_OK;
 }
 

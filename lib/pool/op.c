@@ -285,9 +285,9 @@ static void finish_upkeep(struct lido_pool *pool, struct lido_slot *slot, uint64
         add_relaxed(was_check ? &pool->checked : &pool->was_reset, 1);
         if (slot->status != LIDO_OK) {
                 slot->reason = was_check ? LIDO_CLOSE_CHECK : LIDO_CLOSE_RESET;
-                op_want(pool, slot, generation, SLOT_CLOSING);
                 if (was_check)
                         doubt_idle(pool, began_ns);
+                op_want(pool, slot, generation, SLOT_CLOSING); /* last: with it the pool may end */
         } else {
                 store_relaxed(&slot->checked_ns, clock_now_ns());
                 marks = slot_pass_on(slot, generation, SLOT_LEASED);

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/fork.h"
 #include "base/shelf.h"
+#include "base/stack.h"
 #include "pool/op.h"
 #include "pool/waitq.h"
 
@@ -207,6 +208,8 @@ struct lido_pool *pool_new(const struct lido_factory *factory, const struct lido
                 pool->waitq.timed.root = NULL;
                 store_relaxed(&pool->gate, GATE_CLOSED);
         }
+        if (options->backtrace_every > 0)
+                stack_prepare();
         mutex_lock(&pool->waitq.lock);
         set_up(pool, factory, options, seed);
         if (slots_grow(&pool->slots, pool, options->max + options->reserve) != LIDO_OK || pool_set_options(pool, options) != LIDO_OK) {

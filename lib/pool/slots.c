@@ -173,8 +173,7 @@ bool slot_is_doubted(const struct lido_slot *slot, uint64_t word, struct slots_d
         return doubt->is_suspended || doubt->now_ns >= clock_after_ms(load_relaxed(&slot->seen_ns), doubt->after_ms);
 }
 
-/* May it be claimed? *ret_is_passed_over is set when it may not because it is doubted. */
-static bool is_claimable(const struct lido_slot *slot, uint64_t word, struct slots_doubt *doubt, bool *ret_is_passed_over)
+bool slot_is_claimable(const struct lido_slot *slot, uint64_t word, struct slots_doubt *doubt, bool *ret_is_passed_over)
 {
         if (word_state(word) == SLOT_IDLE)
                 return true;
@@ -195,7 +194,7 @@ static struct lido_slot *claim_rested(struct slots *slots, struct slots_doubt *d
         slots_for_each (slot, slots) {
                 uint64_t word = load_seq_cst(&slot->word); /* law 2: pairs with lido_release_at */
 
-                if (is_claimable(slot, word, doubt, &is_passed_over) && claim_as_lease(slot, word, ret_generation)) {
+                if (slot_is_claimable(slot, word, doubt, &is_passed_over) && claim_as_lease(slot, word, ret_generation)) {
                         *ret_had_rested = word_state(word) == SLOT_RESTED;
                         return slot;
                 }
@@ -235,7 +234,7 @@ struct lido_slot *slots_claim_oldest(struct slots *slots, struct slots_doubt *do
                 slots_for_each (slot, slots) {
                         uint64_t word = load_seq_cst(&slot->word); /* law 2: pairs with lido_release_at */
 
-                        if (is_claimable(slot, word, doubt, &is_passed_over) && load_relaxed(&slot->order) < oldest_order) {
+                        if (slot_is_claimable(slot, word, doubt, &is_passed_over) && load_relaxed(&slot->order) < oldest_order) {
                                 oldest = slot;
                                 oldest_word = word;
                                 oldest_order = load_relaxed(&slot->order);

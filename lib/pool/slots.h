@@ -180,7 +180,7 @@ static inline uint64_t holder_make(uint64_t generation, uint32_t thread)
  * it, and while somebody has claimed it who is no borrower (the keeper, a reporting factory). */
 static inline uint32_t slot_holder(const struct lido_slot *slot, uint64_t word)
 {
-        uint64_t holder = load_relaxed(&slot->holder);
+        uint64_t holder = load_acquire(&slot->holder);
 
         return (holder ^ holder_make(word_generation(word), 0)) >> 32 == 0 ? (uint32_t)holder : 0;
 }
@@ -245,6 +245,9 @@ struct slots_doubt {
 };
 #define SUSPEND_NS NS_PER_S /* a shorter suspend is none that a peer would notice */
 bool slot_is_doubted(const struct lido_slot *slot, uint64_t word, struct slots_doubt *doubt);
+
+/* May a slot with this word be claimed? *ret_is_passed_over is set when it may not because it is doubted; `doubt` NULL: nothing is. */
+bool slot_is_claimable(const struct lido_slot *slot, uint64_t word, struct slots_doubt *doubt, bool *ret_is_passed_over);
 
 /* Claim an idle slot, or else a rested one: the lowest, so that load gathers there and the high ones fall idle. One at rest
  * that is doubted is passed over; without a `doubt` (NULL) none is.

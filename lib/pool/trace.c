@@ -10,7 +10,6 @@ int traces_grow(struct lido_pool *pool, uint32_t every)
 {
         if (every == 0)
                 return LIDO_OK;
-        stack_prepare();
         for (unsigned k = 0; k < CHUNKS && load_relaxed(&pool->slots.chunk[k]); k++) {
                 struct lease_trace *chunk;
 

@@ -120,8 +120,10 @@ static int do_set(struct job *job, struct lido_pool *pool)
 {
         struct lido_pool_options options = *pool_options(pool);
         struct lido_error error = { .code = LIDO_OK };
-        int rc = lido_options_parse(&options, job->rest, &error);
+        int rc;
 
+        options.max = load_relaxed(&pool->max); /* lido_pool_resize may have changed it since */
+        rc = lido_options_parse(&options, job->rest, &error);
         if (rc == LIDO_OK)
                 rc = lido_pool_reconfigure(pool, &options, &error);
         if (rc != LIDO_OK && error.text[0])
@@ -351,13 +353,18 @@ static const struct command *find(const char *word, size_t length, bool is_show)
         return NULL;
 }
 
+static bool is_named(const struct lido_pool *pool, const char *name, size_t length)
+{
+        return pool && strlen(pool->name) == length && memcmp(pool->name, name, length) == 0;
+}
+
 /* Returns: how many pools have the name. */
 static uint32_t count_named(const struct lido_commands *on, const char *name, size_t length)
 {
         uint32_t count = 0;
 
         for (uint32_t i = 0; i < on->count; i++)
-                count += on->pools[i] && strlen(on->pools[i]->name) == length && memcmp(on->pools[i]->name, name, length) == 0;
+                count += is_named(on->pools[i], name, length);
         return count;
 }
 
@@ -370,7 +377,7 @@ static void run_on_pools(struct job *job, const struct command *command, const c
                 struct lido_pool *pool = job->on->pools[i];
                 int rc;
 
-                if (!pool || (length > 0 && (strlen(pool->name) != length || memcmp(pool->name, name, length) != 0)))
+                if (!pool || (length > 0 && !is_named(pool, name, length)))
                         continue;
                 rc = load_seq_cst(&pool->gate) & GATE_FORKED ? LIDO_EFORKED : command->for_pool(job, pool);
                 if (rc == LIDO_OK)

@@ -1,12 +1,11 @@
 /* The text that a scraper reads. A table says what there is; a family's lines stand together, so each family goes over all pools. */
-#include <stdarg.h>
 #include <stdbool.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "base/sized.h"
 #include "lido/stats.h"
 #include "watch/histogram.h"
+#include "watch/text.h"
 
 enum kind { GAUGE, COUNTER, HISTOGRAM, STATES, REASONS };
 
@@ -48,36 +47,16 @@ static const struct {
         { "checking", AT(checking) }, { "resetting", AT(resetting) }, { "closing", AT(closing) },
 };
 
-struct text {
-        char *at;
-        size_t size, length; /* length counts what did not fit, too */
-};
-
-static void add(struct text *text, const char *format, ...) __attribute__((format(printf, 2, 3)));
-
-static void add(struct text *text, const char *format, ...)
-{
-        size_t room = text->length < text->size ? text->size - text->length : 0;
-        va_list arguments;
-        int length;
-
-        va_start(arguments, format);
-        length = vsnprintf(room > 0 ? text->at + text->length : NULL, room, format, arguments);
-        va_end(arguments);
-        if (length > 0)
-                text->length += (size_t)length;
-}
-
 /* A label's value: backslash, quote and newline are escaped. */
 static void add_value(struct text *text, const char *value)
 {
         for (; *value; value++) {
                 if (*value == '\n')
-                        add(text, "\\n");
+                        text_add(text, "\\n");
                 else if (*value == '\\' || *value == '"')
-                        add(text, "\\%c", *value);
+                        text_add(text, "\\%c", *value);
                 else
-                        add(text, "%c", *value);
+                        text_add(text, "%c", *value);
         }
 }
 
@@ -90,15 +69,15 @@ static void add_seconds(struct text *text, uint64_t ns)
         snprintf(digits, sizeof digits, "%09llu", (unsigned long long)(ns % 1000000000));
         while (length > 1 && digits[length - 1] == '0')
                 length--;
-        add(text, "%llu.%.*s", (unsigned long long)(ns / 1000000000), (int)length, digits);
+        text_add(text, "%llu.%.*s", (unsigned long long)(ns / 1000000000), (int)length, digits);
 }
 
 /* name_suffix{pool="...",key="value"} - the value of the sample is the caller's to add. */
 static void begin_sample(struct text *text, const char *name, const char *suffix, const char *pool)
 {
-        add(text, "%s%s{pool=\"", name, suffix);
+        text_add(text, "%s%s{pool=\"", name, suffix);
         add_value(text, pool);
-        add(text, "\"");
+        text_add(text, "\"");
 }
 
 static uint64_t number(const struct lido_stats *stats, size_t offset, bool is_wide)
@@ -110,7 +89,7 @@ static uint64_t number(const struct lido_stats *stats, size_t offset, bool is_wi
 
 static void end_sample(struct text *text, uint64_t value)
 {
-        add(text, "} %llu\n", (unsigned long long)value);
+        text_add(text, "} %llu\n", (unsigned long long)value);
 }
 
 /* One line a doubling from a microsecond to a minute: every fourth edge, so that counts are exact. */
@@ -125,18 +104,18 @@ static void add_histogram(struct text *text, const struct family *f, const char 
                 if (i % 4 != 3 || edge < 1024 || edge > UINT64_C(1) << 36)
                         continue;
                 begin_sample(text, f->name, "_bucket", pool);
-                add(text, ",le=\"");
+                text_add(text, ",le=\"");
                 add_seconds(text, edge);
-                add(text, "\"");
+                text_add(text, "\"");
                 end_sample(text, below);
         }
         begin_sample(text, f->name, "_bucket", pool);
-        add(text, ",le=\"+Inf\"");
+        text_add(text, ",le=\"+Inf\"");
         end_sample(text, histogram->count);
         begin_sample(text, f->name, "_sum", pool);
-        add(text, "} ");
+        text_add(text, "} ");
         add_seconds(text, histogram->sum_ns);
-        add(text, "\n");
+        text_add(text, "\n");
         begin_sample(text, f->name, "_count", pool);
         end_sample(text, histogram->count);
 }
@@ -157,14 +136,14 @@ static void add_pool(struct text *text, const struct family *f, struct lido_pool
         case STATES:
                 for (size_t i = 0; i < sizeof state / sizeof state[0]; i++) {
                         begin_sample(text, f->name, "", name);
-                        add(text, ",state=\"%s\"", state[i].name);
+                        text_add(text, ",state=\"%s\"", state[i].name);
                         end_sample(text, number(&stats, state[i].offset, false));
                 }
                 break;
         case REASONS:
                 for (int i = 0; i < LIDO_CLOSE_REASONS && lido_close_reason_name(i)[0] != '?'; i++) {
                         begin_sample(text, f->name, "_total", name);
-                        add(text, ",reason=\"%s\"", lido_close_reason_name(i));
+                        text_add(text, ",reason=\"%s\"", lido_close_reason_name(i));
                         end_sample(text, stats.closed[i]);
                 }
                 break;
@@ -180,18 +159,17 @@ static void add_head(struct text *text, const struct family *f, int format)
         const char *suffix = is_counter && format == LIDO_METRICS_PROMETHEUS ? "_total" : "";
         const char *type = is_counter ? "counter" : f->kind == HISTOGRAM ? "histogram" : "gauge";
 
-        add(text, "# HELP %s%s %s\n# TYPE %s%s %s\n", f->name, suffix, f->help, f->name, suffix, type);
+        text_add(text, "# HELP %s%s %s\n# TYPE %s%s %s\n", f->name, suffix, f->help, f->name, suffix, type);
         if (f->unit && format == LIDO_METRICS_OPENMETRICS)
-                add(text, "# UNIT %s %s\n", f->name, f->unit);
+                text_add(text, "# UNIT %s %s\n", f->name, f->unit);
 }
 
 size_t lido_metrics_write(const struct lido_metrics *what, char *text, size_t size)
 {
-        struct text t = { text, size, 0 };
         struct lido_metrics ours;
+        struct text t;
 
-        if (size > 0 && text)
-                text[0] = '\0';
+        text_init(&t, text, text ? size : 0);
         if (!what || (!text && size > 0) || sized_take(&ours, sizeof ours, what) != LIDO_OK ||
             (!ours.pools && ours.count > 0) || ours.format < LIDO_METRICS_PROMETHEUS || ours.format > LIDO_METRICS_OPENMETRICS)
                 return 0;
@@ -201,7 +179,7 @@ size_t lido_metrics_write(const struct lido_metrics *what, char *text, size_t si
                         add_pool(&t, &family[i], ours.pools[k]);
         }
         if (ours.format == LIDO_METRICS_OPENMETRICS)
-                add(&t, "# EOF\n");
+                text_add(&t, "# EOF\n");
         return t.length;
 }
 

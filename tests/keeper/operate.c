@@ -143,6 +143,26 @@ START_TEST(suspects_are_checked_before_they_are_lent_and_a_few_at_a_time)
 }
 END_TEST
 
+START_TEST(why_an_object_is_to_be_closed_is_not_forgotten_when_it_is_doubted)
+{
+        struct desk *desk = desk_new();
+        lido_lease lent;
+
+        desk->f.options.lifetime_ms = 10000;
+        desk_open(desk);
+        desk_warm_up(desk, 1);
+        lent = desk_acquire(desk);
+        desk_pass_time(desk, 20 * NS_PER_S);
+        lido_pool_suspect(desk->pool);
+        must_release(lent);
+        desk_turn(desk);
+
+        ck_assert_int_eq(last_heard(&desk->f, LIDO_EVENT_CLOSED).code, LIDO_CLOSE_LIFETIME);
+        ck_assert_uint_eq(stats_of(desk->pool).closed[LIDO_CLOSE_ROTATED], 0);
+        desk_end(desk);
+}
+END_TEST
+
 START_TEST(a_borrower_does_not_get_a_suspect_that_fails_its_check)
 {
         struct desk *desk = desk_new();
@@ -479,6 +499,7 @@ int main(void)
                                             a_pool_opened_after_a_suspend_doubts_nothing,
                                             a_doze_of_less_than_a_second_is_no_suspend,
                                             a_suspend_is_told_even_where_nothing_can_be_checked,
+                                            why_an_object_is_to_be_closed_is_not_forgotten_when_it_is_doubted,
                                             a_borrower_does_not_get_a_suspect_that_fails_its_check,
                                             a_rotation_replaces_all_over_its_time_and_never_has_fewer,
                                             a_rotation_concerns_all_that_was_open_when_it_was_asked_for,

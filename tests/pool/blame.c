@@ -206,6 +206,28 @@ START_TEST(without_a_clock_at_each_acquire_a_holders_age_comes_from_the_passes)
 }
 END_TEST
 
+/* Between the claim and the note of it; only a test can stand still there. */
+START_TEST(the_age_of_an_earlier_lease_is_not_that_of_the_next)
+{
+        struct desk *desk = desk_new();
+        lido_lease lease;
+        uint64_t word;
+
+        desk->f.fake.factory.flags |= LIDO_FACTORY_TIMED;
+        desk_open(desk);
+        desk_warm_up(desk, 1);
+        lease = desk_acquire(desk);
+        desk_pass_time(desk, NS_PER_S);
+        word = load_relaxed(&lease.slot->word);
+        ck_assert_uint_eq(blame_held_ns(desk->pool, lease.slot, word, clock_now_ns()), NS_PER_S);
+
+        ck_assert_uint_eq(blame_held_ns(desk->pool, lease.slot, word_make(lease.generation + GENERATION_ONE, SLOT_LEASED),
+                                        clock_now_ns()), 0);
+        must_release(lease);
+        desk_end(desk);
+}
+END_TEST
+
 START_TEST(a_caller_with_an_older_struct_gets_what_it_has_room_for)
 {
         struct desk *desk = desk_of(7);
@@ -232,6 +254,7 @@ int main(void)
                                                a_pause_is_to_blame,
                                                of_many_holders_the_longest_are_named_longest_first,
                                                without_a_clock_at_each_acquire_a_holders_age_comes_from_the_passes,
+                                               the_age_of_an_earlier_lease_is_not_that_of_the_next,
                                                a_caller_with_an_older_struct_gets_what_it_has_room_for,
                                                NULL,
                                        });

@@ -75,6 +75,33 @@ START_TEST(a_thread_gets_the_object_that_it_had_last)
 }
 END_TEST
 
+START_TEST(what_it_had_last_is_remembered_over_the_first_use_of_another_pool)
+{
+        struct fixture *f = pool_of(2), *other = pool_of(1);
+        lido_lease lease;
+
+        warm_up(f, 2);
+        lido_lease low = must_acquire(f), high = must_acquire(f);
+        if (high.slot < low.slot) {
+                lease = low;
+                low = high;
+                high = lease;
+        }
+        must_release(high);
+        high = must_acquire(f);
+        struct fake_object *last = object_of(high); /* a search would find the other first */
+
+        must_release(low);
+        must_release(high);
+        must_release(must_acquire(other));
+        lease = must_acquire(f);
+        ck_assert_ptr_eq(object_of(lease), last);
+        must_release(lease);
+        fixture_end(other);
+        fixture_end(f);
+}
+END_TEST
+
 START_TEST(load_gathers_on_the_low_slots)
 {
         struct fixture *f = pool_of(4);
@@ -431,6 +458,28 @@ START_TEST(what_its_verdict_calls_dead_is_closed)
 }
 END_TEST
 
+START_TEST(what_its_verdict_calls_dead_is_closed_also_when_it_would_pass_a_check)
+{
+        struct fixture *f = fixture_new();
+        lido_lease lease;
+
+        f->options.max = 1;
+        fake_add_hooks(&f->fake, FAKE_HAS_VERDICT);
+        fixture_open(f);
+        lease = must_acquire(f);
+        ck_assert_int_eq(lido_pool_suspect(f->pool), LIDO_OK);
+        atomic_store(&f->fake.verdict_says, LIDO_VERDICT_DEAD);
+        must_release(lease);
+        atomic_store(&f->fake.verdict_says, LIDO_VERDICT_CLEAN);
+        lease = must_acquire(f);
+
+        ck_assert_uint_eq(object_of(lease)->serial, 2);
+        ck_assert_uint_eq(stats_of(f->pool).closed[LIDO_CLOSE_BROKEN], 1);
+        must_release(lease);
+        fixture_end(f);
+}
+END_TEST
+
 START_TEST(what_its_verdict_calls_dirty_is_reset_before_it_is_lent)
 {
         struct fixture *f = fixture_new();
@@ -764,6 +813,7 @@ int main(void)
                                                an_acquire_on_an_empty_pool_waits_for_an_open,
                                                a_released_object_is_lent_again_without_waiting,
                                                a_thread_gets_the_object_that_it_had_last,
+                                               what_it_had_last_is_remembered_over_the_first_use_of_another_pool,
                                                load_gathers_on_the_low_slots,
                                                a_fifo_pool_lends_the_object_that_has_been_idle_longest,
                                                the_site_of_an_acquire_is_remembered,
@@ -783,6 +833,7 @@ int main(void)
                                                a_detached_object_is_the_borrowers_and_the_pool_has_room_for_another,
                                                a_discard_lets_somebody_who_waits_have_a_new_object,
                                                what_its_verdict_calls_dead_is_closed,
+                                               what_its_verdict_calls_dead_is_closed_also_when_it_would_pass_a_check,
                                                what_its_verdict_calls_dirty_is_reset_before_it_is_lent,
                                                an_object_is_closed_after_as_many_leases_as_it_may_have,
                                                an_object_that_cannot_block_is_opened_by_the_borrower_itself,

@@ -12,7 +12,7 @@
 
 #define STACK_SIZE ((size_t)128 * 1024)
 #define STACKS_AT ((char *)UINT64_C(0x200000000000)) /* the same in each process, so that traces are */
-#define STEP_LIMIT 400000
+#define STEP_LIMIT 200000
 
 struct scheduler sched;
 struct sim_front sim;

@@ -137,6 +137,17 @@ START_TEST(options_are_set_as_a_whole_or_not_at_all)
 }
 END_TEST
 
+START_TEST(setting_one_option_leaves_a_resized_pool_as_it_is)
+{
+        struct desk *desk = desk_named("a");
+
+        ck_assert_int_eq(lido_pool_resize(desk->pool, 7), LIDO_OK);
+        ck_assert_str_eq(say(desk, "SET a idle_timeout=1min"), "SET\n");
+        ck_assert_uint_eq(stats_of(desk->pool).max, 7);
+        desk_end(desk);
+}
+END_TEST
+
 START_TEST(handles_show_who_has_what)
 {
         struct desk *desk = desk_named("a");
@@ -284,6 +295,7 @@ int main(void)
                                                   waiting_on_the_loop_thread_is_refused,
                                                   clear_closes_what_is_idle,
                                                   options_are_set_as_a_whole_or_not_at_all,
+                                                  setting_one_option_leaves_a_resized_pool_as_it_is,
                                                   handles_show_who_has_what,
                                                   what_the_factory_says_about_an_object_in_use_is_shown,
                                                   waiters_show_who_stands_in_line_and_for_how_long,

@@ -5,45 +5,14 @@ set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=tests/support/lib.sh
 . "$here/../support/lib.sh"
+# shellcheck source=tests/support/warm.sh
+. "$here/../support/warm.sh"
 
 build=${LIDO_BUILD:?run me by make check}
 server=$build/examples/job_server load=$build/tests/worker/job_load adder=$build/examples/worker_from_uv_queue_work
-for program in "$server" "$load" "$adder"; do
-    if [ ! -x "$program" ]; then
-        echo "there is no $program"
-        exit 77
-    fi
-done
+require_programs "$server" "$load" "$adder"
 make_scratch
-out=$scratch/server.out
-
-"$server" 0 >"$out" &
-pid=$!
-end_server()
-{
-    kill "$pid" 2>/dev/null || :
-    drop_scratch
-}
-at_exit end_server
-
-hear "$pid" "$out" '^listening on ' || die "the server does not listen: $(cat "$out")"
-port=$(sed -n 's/^listening on //p' "$out")
-
-check 'every answer is right, for 8 clients at once' "$load" "$port" 8 1000
-kill -USR1 "$pid"
-check 'half-time is marked before the second half begins' hear "$pid" "$out" '^half-time at request '
-check 'and again, once it is warm' "$load" "$port" 8 2000
-kill -TERM "$pid"
-check 'the server ends clean' wait "$pid"
-at_exit drop_scratch
-cat "$out"
-
-# Nothing per request: what was allocated is the memory of 8 connections, and what libuv needs for one now and then.
-few()
-{
-    awk '/since half-time/ { sub(/.*since half-time /, ""); gsub(/,/, ""); exit !($2 >= 16000 && $4 <= 64) }' "$out"
-}
-check 'a warm request allocates nothing' few
+warm_requests "$server" "$load" 1000 'every answer is right, for 8 clients at once'
 
 printf 'abc' >"$scratch/abc"
 : >"$scratch/empty"
