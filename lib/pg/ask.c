@@ -10,8 +10,6 @@
 #include "pg/session.h"
 #include "pg/work.h"
 
-#define PREPARE_AT_USE 3 /* a statement seen so often will be seen again */
-
 enum step { STEP_FIND, STEP_MAKE_ROOM, STEP_PREPARE, STEP_RUN, STEP_END };
 
 enum ask_want ask_fail(struct ask *ask, int code, const char *text)
@@ -61,17 +59,18 @@ void ask_stop(struct ask *ask)
                 ask->error.code = LIDO_ECANCELED;
 }
 
+void ask_judge_lateness(struct ask *ask, uint64_t deadline_ns)
+{
+        if (ask->tells_server && strcmp(ask->error.sqlstate, "57014") == 0 && clock_now_ns() >= deadline_ns)
+                ask->error.code = LIDO_EDEADLINE;
+}
+
 bool ask_is_over(const struct ask *ask)
 {
         return ask->is_over;
 }
 
 /* ---- sending --------------------------------------------------------------------------------------------- */
-
-static bool is_worth_preparing(const struct statement *statement, const struct question *question)
-{
-        return question->prepare == LIDO_PG_PREPARE_AT_ONCE || statement->uses >= PREPARE_AT_USE;
-}
 
 /* Which prepared statement is it, or will it be? */
 static void find_statement(struct ask *ask)
@@ -194,7 +193,7 @@ static int send_next(struct ask *ask)
                 ask->step = STEP_PREPARE;
                 /* fall through */
         case STEP_PREPARE:
-                if (ask->statement && !is_worth_preparing(ask->statement, ask->question))
+                if (ask->statement && !statements_is_worth_preparing(ask->statement, ask->question->prepare))
                         ask->statement = NULL;
                 if (ask->statement && !ask->statement->is_prepared)
                         return send_prepare(ask);
@@ -211,30 +210,9 @@ static int send_next(struct ask *ask)
 
 /* ---- reading --------------------------------------------------------------------------------------------- */
 
-static void note_affected(struct ask *ask, PGresult *result)
-{
-        const char *digits = PQcmdTuples(result);
-
-        ask->affected = 0;
-        for (; *digits >= '0' && *digits <= '9'; digits++)
-                ask->affected = 10 * ask->affected + (uint64_t)(*digits - '0');
-}
-
-/* The server has forgotten the statement, or its result has another shape now: either is said before anything is done. */
-static bool is_outdated(const PGresult *result)
-{
-        const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
-        const char *function = PQresultErrorField(result, PG_DIAG_SOURCE_FUNCTION);
-
-        if (!state || !function)
-                return false;
-        return (strcmp(state, "26000") == 0 && strcmp(function, "FetchPreparedStatement") == 0) ||
-               (strcmp(state, "0A000") == 0 && strcmp(function, "RevalidateCachedQuery") == 0);
-}
-
 static void take_error(struct ask *ask, const PGresult *result)
 {
-        if (ask->step == STEP_RUN && ask->statement && ask->may_repeat && is_outdated(result))
+        if (ask->step == STEP_RUN && ask->statement && ask->may_repeat && failure_is_outdated(result))
                 ask->is_stale = true;
         else if (ask->error.code == LIDO_OK) /* after a FATAL, libpq adds an error of its own */
                 failure_from_result(&ask->error, result);
@@ -267,7 +245,7 @@ static bool take(struct ask *ask, PGresult *result)
         case PGRES_TUPLES_OK:
                 if (ask->step != STEP_RUN || ask->is_leading)
                         break;
-                note_affected(ask, result);
+                ask->affected = work_affected(result);
                 return !ask->is_by_row || PQntuples(result) > 0;
         case PGRES_EMPTY_QUERY:
         case PGRES_PIPELINE_ABORTED:

@@ -82,4 +82,7 @@ void ask_stop(struct ask *ask);
 /* May the session be asked again: have all results come in? */
 bool ask_is_over(const struct ask *ask);
 
+/* It has failed. The server, if it was told of the deadline, may have been faster than we: then that is what it failed of. */
+void ask_judge_lateness(struct ask *ask, uint64_t deadline_ns);
+
 #endif

@@ -85,7 +85,8 @@ static void give_back(struct pg_call *own)
         own->is_leased = false;
         if (own->is_owned)
                 lido_release_at(own->lease, "lido_pg_query_async");
-        else if (lido_object(own->lease) == own->session && own->session->conn && ask_is_over(&own->ask))
+        else if (own->session && lido_object(own->lease) == own->session && own->session->conn && ask_is_over(&own->ask) &&
+                 own->ask.error.code != LIDO_EBUSY) /* the connection is another statement's */
                 PQsetnonblocking(own->session->conn, 0);
 }
 
@@ -117,6 +118,7 @@ static void finish_with(struct pg_call *own, int status, const char *text)
 
 static void finish_by_ask(struct pg_call *own)
 {
+        ask_judge_lateness(&own->ask, own->question.deadline_ns);
         own->call->error = own->ask.error;
         finish(own, own->ask.error.code);
 }
@@ -235,7 +237,11 @@ static void on_deadline(struct lido_timer *timer)
 static void begin(struct pg_call *own)
 {
         own->session = lido_object(own->lease);
-        if (!own->session || !own->session->conn) {
+        if (!own->session) { /* taken back on the way here */
+                finish_with(own, LIDO_ESTALE, lido_strerror(LIDO_ESTALE));
+                return;
+        }
+        if (!own->session->conn) {
                 finish_with(own, LIDO_EFACTORY, "the connection is lost");
                 return;
         }

@@ -82,14 +82,6 @@ static int flush(struct lido_pg_copy *copy, uint64_t until_ns)
         return flushed == 0 ? LIDO_OK : LIDO_EFACTORY;
 }
 
-static void note_rows(struct lido_pg_copy *copy, PGresult *result)
-{
-        const char *digits = PQcmdTuples(result);
-
-        for (copy->rows = 0; *digits >= '0' && *digits <= '9'; digits++)
-                copy->rows = 10 * copy->rows + (uint64_t)(*digits - '0');
-}
-
 static void take(struct lido_pg_copy *copy, PGresult *result)
 {
         session_see(copy->session, result);
@@ -101,7 +93,7 @@ static void take(struct lido_pg_copy *copy, PGresult *result)
                 copy->stage = READING;
                 break;
         case PGRES_COMMAND_OK:
-                note_rows(copy, result);
+                copy->rows = work_affected(result);
                 break;
         case PGRES_FATAL_ERROR:
                 fail_by_result(copy, result);
@@ -200,7 +192,7 @@ static void stop_reading(struct lido_pg_copy *copy)
 
 static bool is_mine(const struct lido_pg_copy *copy)
 {
-        return lido_object(copy->lease) == copy->session && copy->session->conn;
+        return copy->session && lido_object(copy->lease) == copy->session && copy->session->conn;
 }
 
 /* The lease is the caller's again, with a connection that can be used, or that is closed on return. */

@@ -149,3 +149,14 @@ int failure_fate(const char *sqlstate)
                         return fates[i].fate;
         return LIDO_PG_FATE_KEEP;
 }
+
+bool failure_is_outdated(const PGresult *result)
+{
+        const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+        const char *function = PQresultErrorField(result, PG_DIAG_SOURCE_FUNCTION);
+
+        if (!state || !function)
+                return false;
+        return (strcmp(state, "26000") == 0 && strcmp(function, "FetchPreparedStatement") == 0) ||
+               (strcmp(state, "0A000") == 0 && strcmp(function, "RevalidateCachedQuery") == 0);
+}

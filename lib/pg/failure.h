@@ -34,6 +34,9 @@ void failure_redact(struct lido_error *error, const char *secret);
  * 57P01 or 57P02, after which an immediate shutdown hangs up without another word? */
 bool failure_is_end(const PGresult *result);
 
+/* Has the server forgotten the prepared statement, or has its result another shape now? Either is said before anything is done. */
+bool failure_is_outdated(const PGresult *result);
+
 /* What an error that is no end means for its connection: enum lido_pg_fate, never DEFAULT. */
 int failure_fate(const char *sqlstate);
 

@@ -47,9 +47,8 @@ enum ask_want lease_await(lido_lease lease, struct ask *ask, uint64_t deadline_n
                 enum ask_want want = ask_next(ask, ret_result);
                 int rc;
 
-                if (want == ASK_FAILED && ask->tells_server && strcmp(ask->error.sqlstate, "57014") == 0 &&
-                    clock_now_ns() >= deadline_ns)
-                        ask->error.code = LIDO_EDEADLINE; /* the server was faster */
+                if (want == ASK_FAILED)
+                        ask_judge_lateness(ask, deadline_ns);
                 if (want != ASK_READ && want != ASK_READ_WRITE)
                         return want;
                 rc = wait_for_socket(ask->conn, want == ASK_READ_WRITE, deadline_ns);
@@ -101,7 +100,8 @@ void lease_leave(lido_lease lease, struct ask *ask)
         struct pg_session *session = ask->session;
         bool is_cancelled = ask->error.code == LIDO_EDEADLINE;
 
-        if (!session || lido_object(lease) != session || !session->conn) /* taken back by the pool */
+        if (!session || lido_object(lease) != session || !session->conn || /* taken back by the pool */
+            ask->error.code == LIDO_EBUSY)                                 /* the connection is another statement's */
                 return;
         ask_stop(ask);
         if (!is_cancelled && !read_off(ask, session->options->given.drain_bytes, READ_OFF_MS))

@@ -17,7 +17,6 @@
 #define PAUSE_MIN_MS 50
 #define PAUSE_MAX_MS 5000
 #define CHECK_MS 30000       /* after so much silence the server is asked for a sign of life */
-#define CHECK_TIMEOUT_MS 5000
 
 /* ---- channels ---------------------------------------------------------------------------------------------- */
 

@@ -14,6 +14,8 @@
 #include "lido/loop.h"
 #include "lido/pg.h"
 
+#define CHECK_TIMEOUT_MS 5000 /* for the server to answer a sign of life, or LISTEN */
+
 struct listen_watch;
 struct pg_session;
 

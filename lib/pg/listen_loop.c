@@ -17,8 +17,6 @@
 #include "pg/session.h"
 #include "pg/work.h"
 
-#define CHECK_TIMEOUT_MS 5000
-
 struct listen_watch {
         uv_poll_t poll;
         int fd;
@@ -273,7 +271,7 @@ static void on_acquired(struct lido_request *request, int status, lido_lease lea
         }
 }
 
-static void acquire(struct lido_pg_listener *listener)
+static int request(struct lido_pg_listener *listener)
 {
         int rc;
 
@@ -281,6 +279,13 @@ static void acquire(struct lido_pg_listener *listener)
         listener->request.data = listener;
         rc = lido_acquire_async_at(listener->pool, &listener->request, LIDO_TIMEOUT_DEFAULT, on_acquired, "lido_pg_listen");
         listener->is_acquiring = rc == LIDO_OK;
+        return rc;
+}
+
+static void acquire(struct lido_pg_listener *listener)
+{
+        int rc = request(listener);
+
         if (rc != LIDO_OK && listen_is_final(rc))
                 end(listener, rc);
         else if (rc != LIDO_OK)
@@ -291,12 +296,8 @@ static void acquire(struct lido_pg_listener *listener)
 
 int listen_loop_start(struct lido_pg_listener *listener)
 {
-        int rc;
+        int rc = request(listener);
 
-        listener->request.loop = listener->loop;
-        listener->request.data = listener;
-        rc = lido_acquire_async_at(listener->pool, &listener->request, LIDO_TIMEOUT_DEFAULT, on_acquired, "lido_pg_listen");
-        listener->is_acquiring = rc == LIDO_OK;
         if (rc == LIDO_OK)
                 lido_loop_hold(listener->loop);
         return rc;

@@ -233,11 +233,14 @@ static int run_on_lease(struct shard *shard, lido_lease lease, const struct stat
                         const struct lido_pg_exec_options *options, uint64_t deadline_ns, PGresult **ret_result)
 {
         struct call call;
+        int rc;
 
         call_borrow(&call, asked->sql, asked->params, asked->count, options);
         if (direct_run(shard, lease, &call, deadline_ns) == LIDO_ESTALE)
                 return LIDO_ESTALE;
-        return hand_over(&call, options, ret_result);
+        rc = hand_over(&call, options, ret_result);
+        PQclear(call.result); /* an error came after it, of the commit say */
+        return rc;
 }
 
 static int run_alone(struct lido_pg_mux *mux, const struct statement_of_caller *asked,
@@ -317,6 +320,14 @@ static int run(struct lido_pg_mux *mux, const struct statement_of_caller *asked,
         return run_shared(shard, asked, options, deadline_ns, ret_result);
 }
 
+static bool is_of_a_shard(const struct lido_pg_mux *mux)
+{
+        for (uint32_t i = 0; i < mux->shard_count; i++)
+                if (mux->shards[i].thread_number == thread_id())
+                        return true;
+        return false;
+}
+
 int lido_pg_mux_exec(struct lido_pg_mux *mux, const char *sql, const struct lido_pg_param *params, uint32_t param_count,
                      const struct lido_pg_exec_options *options, PGresult **ret_result)
 {
@@ -326,13 +337,13 @@ int lido_pg_mux_exec(struct lido_pg_mux *mux, const char *sql, const struct lido
 
         if (rc != LIDO_OK || !ret_result)
                 return rc != LIDO_OK ? rc : LIDO_EINVAL;
+        add_relaxed(&mux->users, 1); /* first: it may be closed from here on, and is still there */
         if (load_acquire(&mux->is_closed))
-                return refuse(&ours, LIDO_ECLOSED);
-        for (uint32_t i = 0; i < mux->shard_count; i++)
-                if (lido_loop_is_self(mux->shards[i].loop))
-                        return refuse(&ours, LIDO_EDEADLK);
-        add_relaxed(&mux->users, 1);
-        rc = run(mux, &asked, &ours, ret_result);
+                rc = refuse(&ours, LIDO_ECLOSED);
+        else if (is_of_a_shard(mux))
+                rc = refuse(&ours, LIDO_EDEADLK);
+        else
+                rc = run(mux, &asked, &ours, ret_result);
         mux_unref(mux);
         return rc;
 }

@@ -196,7 +196,8 @@ struct mux_limits {
 struct shard {
         struct lido_pg_mux *mux;     /* constant */
         struct lido_pool *pool;      /* constant */
-        struct lido_loop *loop;      /* constant */
+        struct lido_loop *loop;      /* constant; gone once the shard is closed */
+        uint32_t thread_number;      /* constant: the loop's thread */
         struct mux_limits limits;    /* constant */
         struct inbox inbox;          /* atomic: any thread sends calls, the loop takes them */
         _Atomic uint32_t is_asleep;  /* atomic: the loop looks at the inbox only when the doorbell rings */

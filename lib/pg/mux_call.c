@@ -4,15 +4,9 @@
 #include "base/park.h"
 #include "pg/failure.h"
 #include "pg/mux.h"
+#include "pg/params.h"
 
 #define OVERHEAD 64 /* of the protocol's messages for a statement, about */
-
-static size_t value_size(const struct lido_pg_param *param)
-{
-        if (!param->value)
-                return 0;
-        return param->format == 1 ? (size_t)param->length : strlen(param->value) + 1;
-}
 
 static size_t aligned(size_t size)
 {
@@ -37,29 +31,17 @@ void call_borrow(struct call *call, const char *sql, const struct lido_pg_param 
 struct call *call_new(const char *sql, const struct lido_pg_param *params, uint32_t count,
                       const struct lido_pg_exec_options *options, uint32_t users)
 {
-        size_t head = aligned(sizeof(struct call)), list = count * sizeof *params, text = strlen(sql) + 1, values = 0;
+        size_t head = aligned(sizeof(struct call)), size = params_copy_size(params, count, sql);
         struct lido_pg_param *copies;
-        struct call *call;
-        char *to;
+        struct call *call = mem_zalloc(head + size);
+        const char *text;
 
-        for (uint32_t i = 0; i < count; i++)
-                values += value_size(&params[i]);
-        call = mem_zalloc(head + list + values + text);
         if (!call)
                 return NULL;
-        copies = (struct lido_pg_param *)(void *)((char *)call + head);
-        to = (char *)(copies + count);
-        for (uint32_t i = 0; i < count; i++) {
-                size_t size = value_size(&params[i]);
-
-                copies[i] = params[i];
-                if (params[i].value)
-                        copies[i].value = memcpy(to, params[i].value, size);
-                to += size;
-        }
-        call_borrow(call, memcpy(to, sql, text), copies, count, options);
+        copies = params_copy_to((char *)call + head, params, count, sql, &text);
+        call_borrow(call, text, copies, count, options);
         store_relaxed(&call->users, users);
-        call->bytes = OVERHEAD + values + text;
+        call->bytes = OVERHEAD + size - count * sizeof *params;
         return call;
 }
 

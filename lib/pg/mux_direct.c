@@ -1,31 +1,10 @@
-#include <errno.h>
-#include <poll.h>
 #include <string.h>
 
 #include "base/mem.h"
 #include "pg/failure.h"
 #include "pg/mux.h"
 #include "pg/session.h"
-
-/* Returns: false when the deadline has passed. */
-static bool wait_ready(const struct pipe *pipe, short events, uint64_t deadline_ns)
-{
-        for (;;) {
-                struct pollfd fd = { .fd = PQsocket(pipe->conn), .events = events };
-                int ms = -1, ready;
-
-                if (deadline_ns != CLOCK_NEVER) {
-                        uint64_t now = clock_now_ns(), left = deadline_ns > now ? deadline_ns - now : 0;
-
-                        ms = left / NS_PER_MS >= 3600000 ? 3600000 : (int)((left + NS_PER_MS - 1) / NS_PER_MS);
-                }
-                ready = poll(&fd, 1, ms);
-                if (ready > 0 || (ready < 0 && errno != EINTR)) /* what is wrong, reading tells */
-                        return true;
-                if (ready == 0 && clock_now_ns() >= deadline_ns)
-                        return false;
-        }
-}
+#include "pg/wait.h"
 
 /* Give the pipe to the shard, with a call of nobody's in place of ours, which comes last on it. The statement is cancelled, for
  * nobody else is on the connection; the pool keeps that from hitting a later one. */
@@ -79,7 +58,7 @@ static bool await(struct pipe *pipe, struct call *call, uint64_t deadline_ns)
                         call_unref(done); /* an aside */
                 if (done)
                         return true;
-                if (!wait_ready(pipe, flushed == 1 ? POLLIN | POLLOUT : POLLIN, deadline_ns))
+                if (wait_for_socket(pipe->conn, flushed == 1, deadline_ns) == LIDO_EDEADLINE) /* what else is wrong, reading tells */
                         return false;
                 pipe_read(pipe);
         }

@@ -7,8 +7,6 @@
 #include "pg/params.h"
 #include "pg/session.h"
 
-#define PREPARE_AT_USE 3 /* as lido_pg_query */
-
 /* What a session that is shared must not carry. Sequences are the exception: every INSERT may draw from one. */
 #define DIRT_CHANGED ((DIRT_ALL & ~DIRT_SEQUENCES) | DIRT_OPAQUE)
 
@@ -101,7 +99,7 @@ static bool prepare(struct pipe *pipe, struct call *call)
         if (call->prepare == LIDO_PG_PREPARE_NEVER || session->options->given.reset >= LIDO_PG_RESET_FULL)
                 return true;
         statement = statements_use(&session->statements, call->sql, call->params, call->param_count);
-        if (!statement || (call->prepare != LIDO_PG_PREPARE_AT_ONCE && statement->uses < PREPARE_AT_USE))
+        if (!statement || !statements_is_worth_preparing(statement, call->prepare))
                 return true;
         if (!statement->is_prepared) {
                 statements_name(&session->statements, statement);
@@ -153,18 +151,6 @@ int pipe_flush(struct pipe *pipe)
 
 /* ---- reading --------------------------------------------------------------------------------------------- */
 
-/* The server has forgotten the statement, or its result has another shape now: either is said before anything is done. */
-static bool is_outdated(const PGresult *result)
-{
-        const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
-        const char *function = PQresultErrorField(result, PG_DIAG_SOURCE_FUNCTION);
-
-        if (!state || !function)
-                return false;
-        return (strcmp(state, "26000") == 0 && strcmp(function, "FetchPreparedStatement") == 0) ||
-               (strcmp(state, "0A000") == 0 && strcmp(function, "RevalidateCachedQuery") == 0);
-}
-
 static void forget_plan(struct pipe *pipe, const char *name)
 {
         list_for_each(it, &pipe->session->statements.used) {
@@ -182,9 +168,9 @@ static void take_error(struct pipe *pipe, struct call *call, const PGresult *res
                         failure_from_result(&pipe->error, result);
                 return;
         }
-        if (call->name[0] && (call->is_preparing || is_outdated(result)))
+        if (call->name[0] && (call->is_preparing || failure_is_outdated(result)))
                 forget_plan(pipe, call->name);
-        if (!call->is_preparing && !call->is_second && is_outdated(result)) {
+        if (!call->is_preparing && !call->is_second && failure_is_outdated(result)) {
                 call->is_outdated = true;
         } else if (call->code == LIDO_OK) {
                 failure_from_result(&call->error, result);
@@ -192,25 +178,11 @@ static void take_error(struct pipe *pipe, struct call *call, const PGresult *res
         }
 }
 
-/* What the server says it has done, of the statements that may share. Anything else has changed the session. */
-static bool is_harmless(const PGresult *result)
-{
-        static const char *const tags[] = { "SELECT", "INSERT", "UPDATE", "DELETE", "MERGE", "SHOW", "PREPARE", "DEALLOCATE", NULL };
-        const char *tag = PQcmdStatus((PGresult *)result);
-
-        if (!tag[0])
-                return true; /* PREPARE */
-        for (const char *const *known = tags; *known; known++)
-                if (tag[0] == (*known)[0] && strncmp(tag, *known, strlen(*known)) == 0)
-                        return true;
-        return false;
-}
-
 /* These end in a state in which the next statement is not on its own. CREATE and the like come by with a lease to themselves. */
 static bool opens_transaction(const PGresult *result)
 {
         static const char *const tags[] = { "BEGIN", "START TRANSACTION", "SAVEPOINT", "COMMIT", "ROLLBACK", "RELEASE", NULL };
-        const char *tag = is_harmless(result) ? "" : PQcmdStatus((PGresult *)result);
+        const char *tag = PQcmdStatus((PGresult *)result);
 
         for (const char *const *known = tags; *known; known++)
                 if (strcmp(tag, *known) == 0)

@@ -88,7 +88,9 @@ static void on_call_timer(struct lido_timer *timer)
         if (code == LIDO_EDEADLINE)
                 count(&call->shard->mux->counters.detached);
         failure_set(&call->error, code, LIDO_FAILURE_TRANSIENT, lido_strerror(code));
+        add_relaxed(&call->users, 1); /* the callback may close the multiplexer, and reads the error */
         call_back(call, code);
+        call_unref(call);
 }
 
 /* ---- pipes ----------------------------------------------------------------------------------------------- */
@@ -434,9 +436,9 @@ static void run_alone(struct shard *shard, struct pipe *pipe)
                 else
                         list_push_back(&shard->ready, &call->link);
         }
-        flush_all(shard);
-        if (pipe->count == 0) /* nobody wanted it any more; a lost one is gone already */
+        if (pipe->count == 0) /* nobody wanted it any more, or it is lost */
                 reap(shard, pipe);
+        flush_all(shard);
 }
 
 static void on_lease_alone(struct lido_request *request, int status, lido_lease lease)
@@ -676,6 +678,7 @@ int shard_open(struct shard *shard, struct lido_loop *loop)
         uv_loop_t *uv = lido_loop_uv(loop);
 
         shard->loop = loop;
+        shard->thread_number = thread_id();
         inbox_init(&shard->inbox);
         shard->doorbell.run = on_doorbell;
         list_init(&shard->queue);

@@ -104,18 +104,22 @@ static size_t size_of(const struct lido_pg_param *param)
         return param->format == 1 ? (size_t)param->length : strlen(param->value) + 1;
 }
 
-struct lido_pg_param *params_copy(const struct lido_pg_param *params, uint32_t count, const char *sql, const char **ret_sql)
+size_t params_copy_size(const struct lido_pg_param *params, uint32_t count, const char *sql)
 {
-        size_t text = strlen(sql) + 1, total = count * sizeof *params + text;
-        struct lido_pg_param *copy;
-        char *at;
+        size_t total = count * sizeof *params + strlen(sql) + 1;
 
         for (uint32_t i = 0; i < count; i++)
                 total += size_of(&params[i]);
-        copy = mem_zalloc(total);
-        if (!copy)
-                return NULL;
-        at = (char *)(copy + count);
+        return total;
+}
+
+struct lido_pg_param *params_copy_to(void *memory, const struct lido_pg_param *params, uint32_t count, const char *sql,
+                                     const char **ret_sql)
+{
+        struct lido_pg_param *copy = memory;
+        size_t text = strlen(sql) + 1;
+        char *at = (char *)(copy + count);
+
         *ret_sql = memcpy(at, sql, text);
         at += text;
         for (uint32_t i = 0; i < count; i++) {
@@ -128,4 +132,11 @@ struct lido_pg_param *params_copy(const struct lido_pg_param *params, uint32_t c
                 at += size;
         }
         return copy;
+}
+
+struct lido_pg_param *params_copy(const struct lido_pg_param *params, uint32_t count, const char *sql, const char **ret_sql)
+{
+        void *memory = mem_zalloc(params_copy_size(params, count, sql));
+
+        return memory ? params_copy_to(memory, params, count, sql, ret_sql) : NULL;
 }

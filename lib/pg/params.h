@@ -24,6 +24,11 @@ int params_send(PGconn *conn, const struct params_statement *statement);
  * when there is no memory. */
 struct lido_pg_param *params_copy(const struct lido_pg_param *params, uint32_t count, const char *sql, const char **ret_sql);
 
+/* The same into memory of the caller's, aligned as malloc does, of params_copy_size bytes. */
+size_t params_copy_size(const struct lido_pg_param *params, uint32_t count, const char *sql);
+struct lido_pg_param *params_copy_to(void *memory, const struct lido_pg_param *params, uint32_t count, const char *sql,
+                                     const char **ret_sql);
+
 /* Do they make sense? */
 bool params_are_valid(const struct lido_pg_param *params, uint32_t count);
 

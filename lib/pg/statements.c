@@ -6,6 +6,8 @@
 #include "base/mem.h"
 #include "lido/pg.h"
 
+#define PREPARE_AT_USE 3 /* a statement seen so often will be seen again */
+
 void statements_init(struct statements *statements)
 {
         list_init(&statements->used);
@@ -100,6 +102,11 @@ struct statement *statements_take_surplus(struct statements *statements, uint32_
         list_unlink(last);
         statements->count--;
         return list_entry(last, struct statement, link);
+}
+
+bool statements_is_worth_preparing(const struct statement *statement, int prepare)
+{
+        return prepare == LIDO_PG_PREPARE_AT_ONCE || statement->uses >= PREPARE_AT_USE;
 }
 
 void statements_name(struct statements *statements, struct statement *statement)

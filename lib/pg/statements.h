@@ -43,6 +43,9 @@ struct statement *statements_use(struct statements *statements, const char *sql,
 /* If there are more than `limit`, take the one whose last use is longest ago off. Returns: it, to be freed by mem_free; or NULL. */
 struct statement *statements_take_surplus(struct statements *statements, uint32_t limit);
 
+/* Is it to be prepared now? `prepare` is enum lido_pg_prepare, not NEVER. */
+bool statements_is_worth_preparing(const struct statement *statement, int prepare);
+
 /* Name a statement that is about to be prepared. */
 void statements_name(struct statements *statements, struct statement *statement);
 

@@ -148,11 +148,11 @@ static int send_commit(lido_lease lease, struct pg_session *session, uint64_t de
                 return tell(ret_error, LIDO_EBUSY, "", ask.error.text);
         if (want == ASK_FAILED && !is_outcome_known(session, &ask.error))
                 return tell(ret_error, LIDO_EUNKNOWN, ask.error.sqlstate, ask.error.text);
+        lease_leave(lease, &ask);
         if (want == ASK_FAILED && ret_error)
                 *ret_error = ask.error;
         if (want == ASK_FAILED)
                 return LIDO_EFACTORY;
-        lease_leave(lease, &ask);
         return is_committed ? LIDO_OK : tell(ret_error, LIDO_EFACTORY, "25P02", "a statement of the transaction has failed");
 }
 

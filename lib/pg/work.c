@@ -1,6 +1,7 @@
 #include "pg/work.h"
 
 #include <dlfcn.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/atomic.h"
@@ -27,6 +28,11 @@ bool work_has_pending(PGconn *conn)
         pending_function *pending = ssl ? find_ssl_pending() : NULL;
 
         return pending && pending(ssl) > 0;
+}
+
+uint64_t work_affected(PGresult *result)
+{
+        return strtoull(PQcmdTuples(result), NULL, 10);
 }
 
 /* Read what there is. libpq before 15.20 may leave TLS records beyond 8 KiB inside OpenSSL, where poll cannot see them. */

@@ -46,6 +46,9 @@ void work_start(struct work *work, PGconn *conn, const char *const *steps, size_
 /* Read what has arrived, also inside OpenSSL. Returns: false when the connection is lost. */
 bool work_consume(PGconn *conn);
 
+/* How many rows a statement has affected, of its result; 0 where it does not say. */
+uint64_t work_affected(PGresult *result);
+
 /* Does OpenSSL hold bytes that poll cannot see? */
 bool work_has_pending(PGconn *conn);
 

@@ -407,6 +407,23 @@ START_TEST(a_lease_that_is_taken_back_ends_its_call)
 }
 END_TEST
 
+/* The call is on its way to the loop, which has not seen it. */
+START_TEST(a_lease_that_is_taken_back_before_its_call_begins_ends_it)
+{
+        struct asked asked = { 0 };
+        struct asking asking = { 0 };
+
+        ck_assert_int_eq(looper_ask(&looper, &asked, pool, 20000), LIDO_OK);
+        ck_assert_int_eq(looper_await(&looper, &asked), LIDO_OK);
+        asking.call.lease = asked.lease;
+        ck_assert_int_eq(ask(&asking, "select pg_sleep(605)"), LIDO_OK);
+        ck_assert_int_eq(lido_revoke(asked.lease), LIDO_OK);
+        ck_assert_int_eq(await(&asking), LIDO_ESTALE);
+        ck_assert_int_eq(lido_release(asked.lease), LIDO_EREVOKED);
+        ck_assert_str_eq(value_of("select 42"), "42");
+}
+END_TEST
+
 /* ---- other loops, other servers --------------------------------------------------------------------------- */
 
 /* Results of every size around that of TLS records and libpq's buffers. */
@@ -520,6 +537,7 @@ int main(void)
                                       hundreds_of_calls_share_a_few_connections,
                                       calls_on_a_lease_make_a_transaction,
                                       a_lease_that_is_taken_back_ends_its_call,
+                                      a_lease_that_is_taken_back_before_its_call_begins_ends_it,
                                       large_tls_records_do_not_stall_a_call,
                                       the_loop_may_be_that_of_the_service,
                                       closing_the_loop_ends_calls_that_wait_and_lets_others_finish,

@@ -372,6 +372,22 @@ START_TEST(a_copy_whose_lease_has_ended_touches_nothing)
 }
 END_TEST
 
+START_TEST(whoever_queries_on_the_lease_of_a_copy_is_refused_and_disturbs_nothing)
+{
+        struct lido_pg_copy *copy = writer();
+        struct lido_pg_rows *rows;
+
+        /* given */ write_row(copy, 1);
+        /* when  */ ck_assert_int_eq(lido_pg_query_on(lease, "select 1", NULL, 0, &options, &rows), LIDO_EBUSY);
+        /* then  */ ck_assert_int_eq(PQisnonblocking(lido_pg_conn(lease)), 1);
+        write_row(copy, 2);
+        ck_assert_int_eq(lido_pg_copy_end(copy, NULL), LIDO_OK);
+        lido_pg_copy_close(copy);
+        ck_assert_int_eq(items(), 2);
+        assert_kept();
+}
+END_TEST
+
 /* Rows of every size around that of TLS records and libpq's buffers. */
 START_TEST(large_rows_pass_over_tls_and_scram_in_both_directions)
 {
@@ -428,6 +444,7 @@ int main(void)
                                       a_reader_past_its_deadline_is_told_and_the_server_stops,
                                       it_takes_part_in_a_transaction,
                                       a_copy_whose_lease_has_ended_touches_nothing,
+                                      whoever_queries_on_the_lease_of_a_copy_is_refused_and_disturbs_nothing,
                                       large_rows_pass_over_tls_and_scram_in_both_directions,
                                       NULL,
                               },

@@ -331,6 +331,21 @@ START_TEST(a_deadline_in_the_queue_says_that_nothing_was_sent)
 }
 END_TEST
 
+/* The statement's result has come already when its commit is refused. */
+START_TEST(a_direct_statement_whose_commit_is_refused_says_so)
+{
+        PGresult *result;
+
+        /* given */ admin_run(admin, "alter table mux add unique (id) deferrable initially deferred; insert into mux values (1)");
+        open_mux(NULL, 1, 0);
+        /* when  */ ck_assert_int_eq(exec("insert into mux values (1) returning id", 60000, &error, &result), LIDO_EFACTORY);
+        /* then  */ ck_assert_str_eq(error.sqlstate, "23505");
+        ck_assert_uint_eq(stats_now().direct, 1);
+        ck_assert_int_eq(admin_number(admin, "select count(*) from mux"), 1);
+        PQclear(result);
+}
+END_TEST
+
 START_TEST(a_deadline_of_a_direct_statement_leaves_the_connection_whole)
 {
         PGresult *result;
@@ -906,6 +921,24 @@ START_TEST(a_callback_may_close_the_multiplexer)
 }
 END_TEST
 
+/* The multiplexer goes with the call that told of it; what is told is to be there still. */
+START_TEST(a_callback_of_a_deadline_may_close_the_multiplexer)
+{
+        struct lido_pg_exec_options options = LIDO_PG_EXEC_OPTIONS_INIT;
+        struct reply reply = { .calls = 0 };
+
+        loop_up(1);
+        take_all(2);
+        options.timeout_ms = 20;
+        ck_assert_int_eq(lido_pg_mux_exec_async(mux, "select 1", NULL, 0, &options, on_reply_close, &reply), LIDO_OK);
+        ck_eventually(looper_turn(&looper) && reply.calls > 0);
+        ck_assert_int_eq(reply.code, LIDO_ETIMEDOUT);
+        give_all(2);
+        loop_down();
+        ck_assert_uint_eq(reply.calls, 1);
+}
+END_TEST
+
 START_TEST(a_deadline_on_a_loop_detaches_its_caller_alone)
 {
         struct reply slow = { .calls = 0 }, behind = { .calls = 0 };
@@ -1055,6 +1088,7 @@ int main(void)
                                       a_busy_shard_gives_the_pool_its_connection_back_now_and_then,
                                       a_deadline_detaches_the_caller_and_nobody_else,
                                       a_deadline_in_the_queue_says_that_nothing_was_sent,
+                                      a_direct_statement_whose_commit_is_refused_says_so,
                                       a_deadline_of_a_direct_statement_leaves_the_connection_whole,
                                       what_changes_the_session_has_a_lease_to_itself_and_leaves_nothing_behind,
                                       what_has_no_sense_on_its_own_is_refused_before_it_is_sent,
@@ -1077,6 +1111,7 @@ int main(void)
                                       a_loop_is_called_back_once_for_each_statement_with_its_own_answer,
                                       a_callback_may_ask_again,
                                       a_callback_may_close_the_multiplexer,
+                                      a_callback_of_a_deadline_may_close_the_multiplexer,
                                       a_deadline_on_a_loop_detaches_its_caller_alone,
                                       a_deadline_in_the_queue_of_a_loop_says_that_nothing_was_sent,
                                       on_a_loop_too_what_changes_the_session_is_alone_and_what_has_no_sense_refused,

@@ -346,6 +346,22 @@ START_TEST(a_commit_that_is_refused_is_known_to_have_failed)
 }
 END_TEST
 
+START_TEST(a_refused_commit_leaves_the_lease_as_it_was)
+{
+        lido_lease lease;
+
+        at_commit("raise exception 'no' using errcode = '23514'");
+        ck_assert_int_eq(lido_acquire(pool, 20000, &lease), LIDO_OK);
+        ck_assert_int_eq(lido_pg_begin(lease, NULL), LIDO_OK);
+        ck_assert_int_eq(update(lease, NULL), LIDO_OK);
+        ck_assert_int_eq(lido_pg_commit(lease, 20000, &error), LIDO_EFACTORY);
+        ck_assert_str_eq(error.sqlstate, "23514");
+        ck_assert_int_eq(PQisnonblocking(lido_pg_conn(lease)), 0);
+        ck_assert_int_eq(PQtransactionStatus(lido_pg_conn(lease)), PQTRANS_IDLE);
+        ck_assert_int_eq(lido_release(lease), LIDO_OK);
+}
+END_TEST
+
 static int update_and_lose(lido_lease lease, void *context)
 {
         int pid = value(lease, "select pg_backend_pid()");
@@ -470,6 +486,7 @@ int main(void)
                                       a_connection_lost_in_the_commit_leaves_it_unknown_and_is_never_tried_again,
                                       a_commit_without_an_answer_by_the_deadline_is_unknown,
                                       a_commit_that_is_refused_is_known_to_have_failed,
+                                      a_refused_commit_leaves_the_lease_as_it_was,
                                       a_connection_lost_before_the_commit_is_no_doubt,
                                       isolation_and_access_are_as_the_options_say,
                                       a_timeout_told_to_the_server_ends_with_the_transaction,
