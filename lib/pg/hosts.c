@@ -326,7 +326,13 @@ void hosts_count(struct pg_hosts *hosts, unsigned host, int change)
 
 /* ---- where to connect ------------------------------------------------------------------------------------ */
 
-/* Lower comes first. A host that does not fit may have been promoted a moment ago, so it is tried, but late; one that is down may
+static bool spreads(const struct pg_hosts *hosts)
+{
+        return hosts->options->given.balance == LIDO_PG_BALANCE_ROUND_ROBIN || hosts->options->given.balance == LIDO_PG_BALANCE_LEAST;
+}
+
+/* Lower comes first. To spread is to find out: a host that has said nothing yet is as good as one that fits. Otherwise it comes
+ * after those. A host that does not fit may have been promoted a moment ago, so it is tried, but late; one that is down may
  * be silent, which costs a whole attempt, so it is tried after all others. */
 static unsigned class_of(const struct pg_hosts *hosts, unsigned index, const char *attrs)
 {
@@ -337,7 +343,7 @@ static unsigned class_of(const struct pg_hosts *hosts, unsigned index, const cha
         if (host->is_down)
                 return 3;
         if (!host->is_known)
-                return 1;
+                return spreads(hosts) ? 0 : 1;
         return host->is_behind || hosts_role_is_wrong(attrs, &host->probe) ? 2 : 0;
 }
 

@@ -285,6 +285,21 @@ START_TEST(the_one_with_the_fewest_connections_is_first)
 }
 END_TEST
 
+START_TEST(who_spreads_tries_those_that_have_said_nothing_yet)
+{
+        /* given */ with(balanced(LIDO_PG_BALANCE_LEAST), READERS);
+        learn(0, PRIMARY(1, 1)); /* does not fit */
+        learn(1, STANDBY(1));
+        /* when  */ hosts_count(hosts, 1, 1);
+        /* then  */ order_is(2, 1, 0);
+        tear_down();
+
+        /* given */ with(balanced(LIDO_PG_BALANCE_ORDER), READERS);
+        /* when  */ learn(1, STANDBY(1));
+        /* then  */ order_is(1, 0, 2);
+}
+END_TEST
+
 START_TEST(the_nearest_is_first_and_one_that_does_not_answer_last)
 {
         /* given */ struct probe probe = STANDBY(1);
@@ -320,6 +335,7 @@ int main(void)
                                       a_standby_too_far_behind_does_not_fit_until_it_has_caught_up,
                                       in_turn_each_is_first_as_often,
                                       the_one_with_the_fewest_connections_is_first,
+                                      who_spreads_tries_those_that_have_said_nothing_yet,
                                       the_nearest_is_first_and_one_that_does_not_answer_last,
                                       NULL,
                               },
