@@ -50,6 +50,7 @@ struct pg_session {
         unsigned dirt;      /* owner: enum reset_dirt, since the last reset */
         bool is_evicted;    /* owner: an error was judged so */
         bool is_alarming;   /* owner: an error tells that all sessions are to be checked */
+        bool is_refused_write; /* owner: error 25006 since then; whether that is alarming is judged at rest */
         bool has_conflict;  /* owner: an error asks for the transaction to be run again */
         bool is_fat;        /* owner: a row was larger than fat_bytes */
         struct statements statements; /* owner */
