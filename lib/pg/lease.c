@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "pg/cancel.h"
 #include "pg/failure.h"
 #include "pg/pool.h"
 #include "pg/session.h"
@@ -10,7 +11,7 @@
 #include "pg/work.h"
 
 #define READ_OFF_MS 500 /* so long the rest of a statement may take to come */
-#define CANCEL_MS 2000  /* and so long the end of one that has been cancelled */
+#define CANCEL_MS 5000  /* and so long the end of one that has been cancelled */
 
 int lease_check(lido_lease lease)
 {
@@ -108,7 +109,8 @@ void lease_leave(lido_lease lease, struct ask *ask)
                 is_cancelled = lido_pg_cancel(lease, CANCEL_MS) == LIDO_OK;
         if (!ask_is_over(ask) && is_cancelled)
                 read_off(ask, SIZE_MAX, CANCEL_MS);
-        if (!ask_is_over(ask) || PQsetnonblocking(session->conn, 0) != 0)
+        if (!ask_is_over(ask) || PQsetnonblocking(session->conn, 0) != 0 ||
+            !cancels_settle(session, clock_after_ms(clock_now_ns(), CANCEL_MS)))
                 lease_give_up(lease);
 }
 

@@ -61,7 +61,7 @@ struct pg_session {
         lido_handle handle;     /* written before it is first lent */
         PGcancel *cancel;       /* constant; freed with the session, not with its connection */
         struct list link;       /* guarded by the lock of cancels */
-        unsigned request_count; /* likewise: cancel requests under way */
+        _Atomic uint32_t request_count; /* written likewise, slept on: cancel requests under way */
         bool is_put_off;        /* likewise: op waits for them to end */
         _Atomic uint32_t was_cancelled; /* atomic: since the last reset; a cancel for a lease just ended may still set it */
 
