@@ -418,8 +418,27 @@ LIDO_API LIDO_NEAR int lido_acquire_at(struct lido_pool *pool, int64_t timeout_m
 
 /* Acquire a lease only if an object is idle now. Cheap to call in vain.
  * Threads: any. Blocks: no. Owns, Returns: as lido_acquire with a timeout of 0. */
-#define lido_try_acquire(pool, ret_lease) lido_try_acquire_at(pool, ret_lease, LIDO_HERE)
 LIDO_API LIDO_NEAR int lido_try_acquire_at(struct lido_pool *pool, lido_lease *ret_lease, const char *site);
+#define lido_try_acquire(pool, ret_lease) lido_try_acquire_here(pool, ret_lease, LIDO_HERE)
+
+/* lido_try_acquire in the caller's own code while it is in vain, which is one look; all else is left to the function. The first
+ * word of a pool keeps its place and meaning. */
+struct lido_pool_face {
+        uint64_t gate; /* atomic; of these bits only the second: nothing is idle, and there is nothing else to say */
+};
+#define LIDO_GATE_SAYS UINT64_C(0x17a00000000)
+#define LIDO_GATE_EXHAUSTED UINT64_C(0x00200000000)
+
+static inline int lido_try_acquire_here(struct lido_pool *pool, lido_lease *ret_lease, const char *site)
+{
+#if defined(__GNUC__) && !defined(LIDO_NO_INLINE)
+        const struct lido_pool_face *face = (const struct lido_pool_face *)(const void *)pool;
+
+        if (face && ret_lease && (__atomic_load_n(&face->gate, __ATOMIC_RELAXED) & LIDO_GATE_SAYS) == LIDO_GATE_EXHAUSTED)
+                return LIDO_EEXHAUSTED;
+#endif
+        return lido_try_acquire_at(pool, ret_lease, site);
+}
 
 /* Classes of waiters. A higher class goes first, but not for ever: see ageing_ms. CRITICAL always goes first and is never
  * shed. */
