@@ -263,7 +263,7 @@ static int open_copy(lido_lease lease, const char *sql, const struct lido_pg_que
         copy->conn = copy->session ? copy->session->conn : NULL;
         copy->wanted = wanted;
         copy->error = ours.error;
-        copy->deadline_ns = lease_deadline_ns(&ours);
+        copy->deadline_ns = clock_deadline(ours.timeout_ms);
         rc = start(copy, sql);
         if (rc == LIDO_OK)
                 *ret_copy = copy;

@@ -29,11 +29,6 @@ bool lease_options_are_valid(const struct lido_pg_query_options *options)
                options->server_timeout <= 1;
 }
 
-uint64_t lease_deadline_ns(const struct lido_pg_query_options *options)
-{
-        return options->timeout_ms ? clock_after_ms(clock_now_ns(), options->timeout_ms) : CLOCK_NEVER;
-}
-
 /* Past the deadline, so that the server need not go on, nor the pool wait for it. */
 static enum ask_want be_late(lido_lease lease, struct ask *ask)
 {
