@@ -33,8 +33,7 @@ uint64_t lease_deadline_ns(const struct lido_pg_query_options *options)
         return options->timeout_ms ? clock_after_ms(clock_now_ns(), options->timeout_ms) : CLOCK_NEVER;
 }
 
-/* Past the deadline, so that the server need not go on, nor the pool wait for it. */
-static enum ask_want be_late(lido_lease lease, struct ask *ask)
+enum ask_want lease_be_late(lido_lease lease, struct ask *ask)
 {
         if (!ask->tells_server)
                 lido_pg_cancel(lease, 0);
@@ -53,7 +52,7 @@ enum ask_want lease_await(lido_lease lease, struct ask *ask, uint64_t deadline_n
                         return want;
                 rc = wait_for_socket(ask->conn, want == ASK_READ_WRITE, deadline_ns);
                 if (rc == LIDO_EDEADLINE)
-                        return be_late(lease, ask);
+                        return lease_be_late(lease, ask);
                 if (rc != LIDO_OK)
                         return ask_fail(ask, rc, "the connection is lost");
                 ask_ready(ask);
