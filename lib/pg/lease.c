@@ -29,8 +29,7 @@ bool lease_options_are_valid(const struct lido_pg_query_options *options)
                options->server_timeout <= 1;
 }
 
-/* Past the deadline, so that the server need not go on, nor the pool wait for it. */
-static enum ask_want be_late(lido_lease lease, struct ask *ask)
+enum ask_want lease_be_late(lido_lease lease, struct ask *ask)
 {
         if (!ask->tells_server)
                 lido_pg_cancel(lease, 0);
@@ -49,7 +48,7 @@ enum ask_want lease_await(lido_lease lease, struct ask *ask, uint64_t deadline_n
                         return want;
                 rc = wait_for_socket(ask->conn, want == ASK_READ_WRITE, deadline_ns);
                 if (rc == LIDO_EDEADLINE)
-                        return be_late(lease, ask);
+                        return lease_be_late(lease, ask);
                 if (rc != LIDO_OK)
                         return ask_fail(ask, rc, "the connection is lost");
                 ask_ready(ask);

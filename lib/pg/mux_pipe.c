@@ -301,8 +301,10 @@ void pipe_read(struct pipe *pipe)
 
         if (pipe->state == PIPE_LOST)
                 return;
-        is_read = work_consume(pipe->conn);
-        read_results(pipe); /* a FATAL first, then the loss of the connection */
+        do {
+                is_read = work_consume(pipe->conn);
+                read_results(pipe); /* a FATAL first, then the loss of the connection */
+        } while (is_read && pipe->count > 0 && PQstatus(pipe->conn) == CONNECTION_OK && work_has_pending(pipe->conn));
         if (pipe->error.code != LIDO_OK)
                 pipe_lose(pipe, &pipe->error);
         else if (!is_read || PQstatus(pipe->conn) != CONNECTION_OK || pipe->session->is_lost)
