@@ -4,6 +4,7 @@
 
 #include "base/assert.h"
 #include "buffer/cache.h"
+#include "buffer/decay.h"
 #include "buffer/huge.h"
 #include "buffer/span.h"
 #include "buffer/line.h"
@@ -102,6 +103,7 @@ void depot_put(struct lido_buffer_pool *pool, uint32_t class_index, const struct
         memcpy(&class->entries[class->count], &entries[count - fit], fit * sizeof *entries);
         class->count += fit;
         trip_unlock(class);
+        decay_arm(pool); /* whoever puts down, a waiter too who came too late for what he was given */
 }
 
 /* ---- the ladder ---- */

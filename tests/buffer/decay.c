@@ -9,6 +9,7 @@
 #include "base/random.h"
 #include "base/thread.h"
 #include "buffer/decay.h"
+#include "buffer/line.h"
 #include "buffer/support.h"
 #include "support/crew.h"
 #include "support/patience.h"
@@ -382,6 +383,25 @@ START_TEST(a_loop_decays_the_pool_and_then_falls_silent)
 }
 END_TEST
 
+/* He was offered one in the moment in which he gave up, long after the ticks had stopped. */
+START_TEST(what_a_waiter_came_too_late_for_decays_too)
+{
+        struct wait late = {.class_index = 0, .bytes = 500};
+        struct looped l;
+
+        /* given */ looped_open(&l, 40);
+        waiter_init(&late.waiter, NULL);
+        ck_assert(waiter_settle(&late.waiter, WAITER_TIMED_OUT));
+        list_push_back(&l.pool->waiters, &late.waiter.link);
+        l.pool->waiter_count++;
+        /* when  */ line_serve(l.pool);
+        ck_assert_uint_gt(stats_of(l.pool).mapped_bytes, 0);
+        /* then  */ uv_run(&l.uv, UV_RUN_DEFAULT);
+        ck_assert_uint_eq(stats_of(l.pool).mapped_bytes, 0);
+        looped_close(&l);
+}
+END_TEST
+
 START_TEST(a_pool_freed_while_its_timer_is_armed_leaves_the_loop)
 {
         struct looped l;
@@ -551,6 +571,7 @@ int main(void)
                                            malloc_serves_as_a_source,
                                            hints_for_huge_pages_and_a_node_are_harmless,
                                            a_loop_decays_the_pool_and_then_falls_silent,
+                                           what_a_waiter_came_too_late_for_decays_too,
                                            a_pool_freed_while_its_timer_is_armed_leaves_the_loop,
                                            a_service_decays_its_pools_and_each_falls_silent,
                                            a_service_may_be_stopped_as_soon_as_its_pools_are_freed,
