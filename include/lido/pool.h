@@ -472,6 +472,14 @@ LIDO_API LIDO_NEAR int lido_release_at(lido_lease lease, const char *site);
 #define lido_discard(lease) lido_discard_at(lease, LIDO_HERE)
 LIDO_API int lido_discard_at(lido_lease lease, const char *site);
 
+/* As lido_discard, and say why: "answered with garbage", a line for people. It is told at once as LIDO_EVENT_DISCARDED, and the
+ * latest one in each blame report (lido/stats.h). NULL or "" is no reason.
+ * Threads: any. Blocks: no. Owns: the reason is copied, its first LIDO_REASON_SIZE - 1 bytes, characters left whole and control
+ * characters made spaces; keep secrets out of it. Returns: as lido_release. */
+#define LIDO_REASON_SIZE 120
+#define lido_discard_because(lease, reason) lido_discard_because_at(lease, reason, LIDO_HERE)
+LIDO_API int lido_discard_because_at(lido_lease lease, const char *reason, const char *site);
+
 /* End a lease and keep its object: the pool forgets it, and has room for another.
  * Threads: any. Blocks: no. Owns: the object is the caller's for good, who ends it without the factory.
  * Returns: as lido_release. *ret_object is written on LIDO_OK only. */

@@ -167,6 +167,7 @@ static void set_up(struct lido_pool *pool, const struct lido_factory *factory,
         store_relaxed(&pool->owner, NULL);
         memset(&pool->last_error, 0, sizeof pool->last_error);
         pool->last_error_ns = 0;
+        memset(&pool->last_discard, 0, sizeof pool->last_discard);
         pool->close_due_ns = CLOCK_NEVER;
         pool->is_freed = 0;
         store_seq_cst(&pool->stage, POOL_ENDED); /* to late lookers, until all else is in place */

@@ -91,6 +91,13 @@ struct waitq {
         _Atomic uint32_t long_holds; /* objects have lately been held for long: spinning is in vain */
 };
 
+/* Why a borrower has discarded an object. */
+struct discard {
+        char reason[LIDO_REASON_SIZE];
+        const char *site;
+        uint64_t at_ns; /* 0: nobody has */
+};
+
 struct lido_pool {
         _Atomic uint64_t gate;
 
@@ -128,6 +135,7 @@ struct lido_pool {
         _Atomic(struct pool_host *) host; /* written under waitq.lock, under which letters are sent; NULL: orphaned */
         struct lido_error last_error; /* guarded by waitq.lock: of the latest open that failed */
         uint64_t last_error_ns;       /* guarded by waitq.lock; 0: none */
+        struct discard last_discard;  /* guarded by waitq.lock: the latest that had a reason */
         _Atomic uint32_t is_failing;  /* enum lido_failure + 1 of the latest open; 0: it went well */
         uint64_t close_due_ns;        /* guarded by waitq.lock */
         uint32_t is_freed;            /* guarded by waitq.lock: the embedder has given it back */
@@ -258,6 +266,9 @@ void pool_emit(struct lido_pool *pool, struct lido_event *event);
 /* As pool_emit, for an event about a lease, an op or a life of `generation` on a slot that the caller does not own: it may belong
  * to another pool by now, or to none, and then nobody is told, for there is nobody to tell. Misuse is counted. */
 void pool_emit_late(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation, struct lido_event *event);
+
+/* Copy a line of somebody else's: as much of it as there is room for, in whole characters, and none that controls. */
+void tell_copy(char *to, size_t size, const char *from);
 
 /* Add a duration to a histogram of the pool. */
 void pool_record(_Atomic uint64_t *sum_ns, _Atomic uint64_t *max_ns, _Atomic uint64_t *bucket, uint64_t ns);

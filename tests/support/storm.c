@@ -148,7 +148,7 @@ static void give_back(struct sailor *s)
 
 static void throw_away(struct sailor *s)
 {
-        check_end(lido_discard(pick(s)));
+        check_end(below(s, 2) == 0 ? lido_discard(pick(s)) : lido_discard_because(pick(s), "thrown away"));
 }
 
 static void detach(struct sailor *s)
