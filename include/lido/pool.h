@@ -352,6 +352,17 @@ LIDO_API int lido_pool_clear(struct lido_pool *pool);
  * Threads: any. Blocks: no. Owns: nobody. Returns: LIDO_OK; LIDO_EINVAL; LIDO_EFORKED; LIDO_ECLOSED. */
 LIDO_API int lido_pool_rotate(struct lido_pool *pool, int64_t over_ms);
 
+/* As lido_pool_rotate, for those objects of which `wants` says other than 0: those on a host that is to go, say. It is called for
+ * each object that is open now, here and now, with no lock held: for one that nobody uses while it is claimed, for one that is lent
+ * or worked on beside whoever has it, who waits should he want to give it back meanwhile. So it may read only what is safe beside a
+ * user, must not block, and may call any function of lido that does not wait for this pool. A lent one that it names goes
+ * when it returns. One that it does not name is left as it was. An object whose open is still under way is not asked about. A
+ * rotation that is under way already goes on together with this one, until the later of both ends.
+ * Threads: any. Blocks: no. Owns: `context` is not kept. Returns: how many are to be replaced; LIDO_EINVAL; LIDO_EFORKED;
+ * LIDO_ECLOSED. */
+LIDO_API int lido_pool_rotate_if(struct lido_pool *pool, int64_t over_ms, int (*wants)(void *object, void *context),
+                                 void *context);
+
 /* Doubt every object that is open now, after one has shown that the server went away, say: each is checked before it is lent
  * again, by the keeper a few at a time or when a borrower comes upon it.
  * Threads, Blocks, Owns, Returns: as lido_pool_clear. */

@@ -157,6 +157,7 @@ static void set_up(struct lido_pool *pool, const struct lido_factory *factory,
         store_relaxed(&pool->look_now, 0);
         store_relaxed(&pool->rotate_over_ns, 0);
         store_relaxed(&pool->rotate_asked_ns, 0);
+        store_relaxed(&pool->chosen_over_ns, 0);
         store_relaxed(&pool->release_order, 0);
         store_relaxed(&pool->is_failing, 0);
         store_relaxed(&pool->waitq.poke_sent, 0);

@@ -116,6 +116,7 @@ struct lido_pool {
         _Atomic uint32_t called;  /* it lies in host->called */
         _Atomic uint64_t rotate_over_ns; /* a rotation is asked for, over so long; 0: none */
         _Atomic uint64_t rotate_asked_ns; /* what was born before is to be replaced; 0: no rotation was ever asked for */
+        _Atomic uint64_t chosen_over_ns; /* a rotation of those chosen is asked for, over so long; 0: none */
         _Atomic uint32_t look_now; /* the keeper is to look at every slot */
         _Atomic uint32_t tried;   /* somebody found nothing idle and did not wait */
         _Atomic uint64_t release_order;
@@ -160,7 +161,8 @@ struct lido_pool {
                 uint64_t period_ends_ns; /* of the current piece of the idle timeout */
                 uint32_t low_water[IDLE_PERIODS]; /* fewest idle objects in the latest pieces; [0] the current one */
                 uint64_t raise_ns;       /* when limit grows by one again */
-                uint64_t rotate_began_ns, rotate_ends_ns; /* objects born before the first are replaced until the second */
+                uint64_t rotate_before_ns; /* objects born before, and those chosen, are replaced */
+                uint64_t rotate_began_ns, rotate_ends_ns; /* from the first to the second; the second is 0: no rotation */
                 uint32_t rotate_total;   /* so many there were */
                 uint32_t strength;       /* live when the rotation began */
                 uint32_t replacing;      /* opens that are to take the place of an old object */
