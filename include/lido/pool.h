@@ -180,7 +180,7 @@ LIDO_API int lido_op_done(lido_op op, int status);
  * Threads, Blocks, Owns, Returns: as lido_op_done. */
 LIDO_API int lido_op_failed(lido_op op, const struct lido_error *error);
 
-/* By when the op should be answered, on CLOCK_MONOTONIC in nanoseconds; UINT64_MAX: no limit. After it the pool
+/* By when the op should be answered, in nanoseconds of lido_now_ns (lido/clock.h); UINT64_MAX: no limit. After it the pool
  * calls cancel, and interrupt on the object; the slot waits for the answer all the same.
  * Threads: any. Blocks: no. Owns: nobody. Returns: the time; 0 for an op that has been answered. */
 LIDO_API uint64_t lido_op_deadline_ns(lido_op op);
