@@ -356,7 +356,7 @@ enum ask_want ask_next(struct ask *ask, PGresult **ret_result)
                         ask->is_unsent = true;
                         continue;
                 }
-                if (!ask->may_read)
+                if (!ask->may_read && !work_has_pending(ask->conn))
                         return ask->is_unsent ? ASK_READ_WRITE : ASK_READ;
                 if (!read_socket(ask))
                         return fail_by_libpq(ask);

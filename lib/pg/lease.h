@@ -19,6 +19,9 @@ bool lease_options_are_valid(const struct lido_pg_query_options *options);
  * Returns: ASK_RESULT; ASK_DONE; ASK_FAILED. */
 enum ask_want lease_await(lido_lease lease, struct ask *ask, uint64_t deadline_ns, PGresult **ret_result);
 
+/* It is not done by its deadline: have it cancelled, so that the server need not go on, nor the pool wait for it. Returns: ASK_FAILED. */
+enum ask_want lease_be_late(lido_lease lease, struct ask *ask);
+
 /* The caller wants no more of it: read the rest, or cancel it if that is long in coming, and put libpq's settings back. If it will
  * not end the connection is closed when the lease is. Blocks: for some seconds at most. */
 void lease_leave(lido_lease lease, struct ask *ask);
