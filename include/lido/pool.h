@@ -180,7 +180,7 @@ LIDO_API int lido_op_done(lido_op op, int status);
  * Threads, Blocks, Owns, Returns: as lido_op_done. */
 LIDO_API int lido_op_failed(lido_op op, const struct lido_error *error);
 
-/* By when the op should be answered, on CLOCK_MONOTONIC in nanoseconds; UINT64_MAX: no limit. After it the pool
+/* By when the op should be answered, in nanoseconds of lido_now_ns (lido/clock.h); UINT64_MAX: no limit. After it the pool
  * calls cancel, and interrupt on the object; the slot waits for the answer all the same.
  * Threads: any. Blocks: no. Owns: nobody. Returns: the time; 0 for an op that has been answered. */
 LIDO_API uint64_t lido_op_deadline_ns(lido_op op);
@@ -352,6 +352,17 @@ LIDO_API int lido_pool_clear(struct lido_pool *pool);
  * Threads: any. Blocks: no. Owns: nobody. Returns: LIDO_OK; LIDO_EINVAL; LIDO_EFORKED; LIDO_ECLOSED. */
 LIDO_API int lido_pool_rotate(struct lido_pool *pool, int64_t over_ms);
 
+/* As lido_pool_rotate, for those objects of which `wants` says other than 0: those on a host that is to go, say. It is called for
+ * each object that is open now, here and now, with no lock held: for one that nobody uses while it is claimed, for one that is lent
+ * or worked on beside whoever has it, who waits should he want to give it back meanwhile. So it may read only what is safe beside a
+ * user, must not block, and may call any function of lido that does not wait for this pool. A lent one that it names goes
+ * when it returns. One that it does not name is left as it was. An object whose open is still under way is not asked about. A
+ * rotation that is under way already goes on together with this one, until the later of both ends.
+ * Threads: any. Blocks: no. Owns: `context` is not kept. Returns: how many are to be replaced; LIDO_EINVAL; LIDO_EFORKED;
+ * LIDO_ECLOSED. */
+LIDO_API int lido_pool_rotate_if(struct lido_pool *pool, int64_t over_ms, int (*wants)(void *object, void *context),
+                                 void *context);
+
 /* Doubt every object that is open now, after one has shown that the server went away, say: each is checked before it is lent
  * again, by the keeper a few at a time or when a borrower comes upon it.
  * Threads, Blocks, Owns, Returns: as lido_pool_clear. */
@@ -490,6 +501,14 @@ LIDO_API LIDO_NEAR int lido_release_at(lido_lease lease, const char *site);
  * Threads, Blocks, Owns, Returns: as lido_release. */
 #define lido_discard(lease) lido_discard_at(lease, LIDO_HERE)
 LIDO_API int lido_discard_at(lido_lease lease, const char *site);
+
+/* As lido_discard, and say why: "answered with garbage", a line for people. It is told at once as LIDO_EVENT_DISCARDED, and the
+ * latest one in each blame report (lido/stats.h). NULL or "" is no reason.
+ * Threads: any. Blocks: no. Owns: the reason is copied, its first LIDO_REASON_SIZE - 1 bytes, characters left whole and control
+ * characters made spaces; keep secrets out of it. Returns: as lido_release. */
+#define LIDO_REASON_SIZE 120
+#define lido_discard_because(lease, reason) lido_discard_because_at(lease, reason, LIDO_HERE)
+LIDO_API int lido_discard_because_at(lido_lease lease, const char *reason, const char *site);
 
 /* End a lease and keep its object: the pool forgets it, and has room for another.
  * Threads: any. Blocks: no. Owns: the object is the caller's for good, who ends it without the factory.

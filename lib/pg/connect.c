@@ -564,19 +564,6 @@ void connect_abort(struct connect *connect)
 
 /* ---- on a thread ----------------------------------------------------------------------------------------- */
 
-int connect_poll_ms(uint64_t due_ns)
-{
-        uint64_t now = clock_now_ns();
-
-        if (due_ns == CLOCK_NEVER)
-                return -1;
-        if (due_ns <= now)
-                return 0;
-
-        uint64_t left = (due_ns - now + NS_PER_MS - 1) / NS_PER_MS;
-        return left > 3600000 ? 3600000 : (int)left;
-}
-
 int connect_run(struct connect *connect, int abort_fd)
 {
         static const short events[] = { [CONNECT_READ] = POLLIN, [CONNECT_WRITE] = POLLOUT, [CONNECT_READ_WRITE] = POLLIN | POLLOUT };
@@ -587,7 +574,7 @@ int connect_run(struct connect *connect, int abort_fd)
                         { .fd = connect_fd(connect), .events = events[connect->want] },
                         { .fd = abort_fd, .events = POLLIN },
                 };
-                int ready = poll(fds, 2, connect_poll_ms(connect_due_ns(connect)));
+                int ready = poll(fds, 2, clock_poll_ms(connect_due_ns(connect)));
 
                 if (ready > 0 && fds[1].revents)
                         connect_abort(connect);

@@ -116,9 +116,6 @@ void connect_fini(struct connect *connect);
  * Returns: LIDO_OK, then connect_take; else the code of connect_error. connect_fini in any case. */
 int connect_run(struct connect *connect, int abort_fd);
 
-/* How long until a time, for poll(2). */
-int connect_poll_ms(uint64_t due_ns);
-
 /* libpq's own notice receiver, known once a connection was opened: it prints to stderr. */
 PQnoticeReceiver connect_libpq_receiver(void);
 

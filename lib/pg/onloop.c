@@ -92,7 +92,7 @@ static void set_timer(struct loop_connect *self)
         if (due_ns == CLOCK_NEVER)
                 return;
         uv_update_time(self->timer.loop);
-        uv_timer_start(&self->timer, on_due, (uint64_t)connect_poll_ms(due_ns), 0);
+        uv_timer_start(&self->timer, on_due, (uint64_t)clock_poll_ms(due_ns), 0);
 }
 
 static void on_closed(uv_handle_t *timer)

@@ -706,7 +706,30 @@ HOT int lido_release_at(lido_lease lease, const char *site)
         return LIDO_OK;
 }
 
+/* The lease has ended, and the object is about to be closed. */
+static void tell_discard(struct lido_pool *pool, lido_lease lease, const char *reason, const char *site)
+{
+        struct discard discard = { .site = site };
+        struct lido_event event = { .type = LIDO_EVENT_DISCARDED, .slot = load_relaxed(&lease.slot->index),
+                                    .site = load_relaxed(&lease.slot->site), .other_site = site, .thread = thread_id() };
+
+        if (reason && reason[0] != '\0') {
+                tell_copy(discard.reason, sizeof discard.reason, reason);
+                event.reason = discard.reason;
+                discard.at_ns = clock_now_ns();
+                mutex_lock(&pool->waitq.lock);
+                pool->last_discard = discard;
+                mutex_unlock(&pool->waitq.lock);
+        }
+        pool_emit(pool, &event);
+}
+
 int lido_discard_at(lido_lease lease, const char *site)
+{
+        return lido_discard_because_at(lease, NULL, site);
+}
+
+int lido_discard_because_at(lido_lease lease, const char *reason, const char *site)
 {
         struct lido_pool *pool;
         uint64_t marks;
@@ -722,6 +745,7 @@ int lido_discard_at(lido_lease lease, const char *site)
                 return LIDO_EFORKED;
         if (marks & MARK_LEAKED)
                 tell_leak_ended(pool, lease.slot);
+        tell_discard(pool, lease, reason, site);
         op_want_close(pool, lease.slot, lease.generation + GENERATION_ONE, LIDO_CLOSE_DISCARDED);
         return marks & MARK_REVOKED ? LIDO_EREVOKED : LIDO_OK;
 }

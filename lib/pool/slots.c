@@ -252,6 +252,13 @@ bool slots_claim_this(struct lido_slot *slot, uint64_t word, uint64_t *ret_gener
                claim_as_lease(slot, word, ret_generation);
 }
 
+bool slot_unclaim(struct lido_slot *slot, uint64_t word)
+{
+        uint64_t seen = word_make(word_generation(word), SLOT_LEASED) | (word & MARKS);
+
+        return slot_move(slot, &seen, word);
+}
+
 /* Scans look below `high`: raise it before the slot can hold anything. */
 static void raise_high(struct slots *slots, uint32_t high)
 {

@@ -343,11 +343,11 @@ static bool linger(struct lido_workers *ws, struct lido_worker *w) REQUIRES(ws->
                 return false;
         ws->is_lingering = true;
         lock_give(&ws->lock);
-        end = clock_now_ns() + ws->options.linger_us * NS_PER_US;
+        end = clock_real_ns() + ws->options.linger_us * NS_PER_US;
         do
                 for (int i = 0; i < 32 && queue_count(&ws->queue) == 0; i++)
                         cpu_relax();
-        while (queue_count(&ws->queue) == 0 && clock_now_ns() < end);
+        while (queue_count(&ws->queue) == 0 && clock_real_ns() < end);
         lock_take(&ws->lock);
         ws->is_lingering = false;
         w->has_lingered = true;
