@@ -9,6 +9,7 @@
 #include "base/atomic.h"
 #include "base/clock.h"
 #include "base/mem.h"
+#include "lido/keyed.h"
 #include "pg/failure.h"
 
 /* What a step says that leads to the next one at once. */
@@ -33,6 +34,16 @@ void connect_init(struct connect *connect, const struct connect_tools *tools, ui
         connect->order = mem_zalloc((count ? count : 1) * sizeof *connect->order);
         news_init(&connect->news);
         connect->news.since_ns = clock_now_ns();
+}
+
+void connect_begin(struct connect *connect, const struct connect_tools *tools, lido_op op)
+{
+        size_t size;
+        const void *key = lido_op_key(op, &size);
+
+        connect_init(connect, tools, lido_op_deadline_ns(op));
+        if (key && options_parse_key(key, size, &connect->key, &connect->best) != LIDO_OK)
+                connect->step = CONNECT_STEP_REFUSED;
 }
 
 void connect_init_probe(struct connect *connect, const struct connect_tools *tools, unsigned host, uint64_t deadline_ns)
@@ -82,8 +93,10 @@ void connect_fini(struct connect *connect)
         }
         secret_unref(connect->secret);
         mem_free(connect->order);
+        PQconninfoFree(connect->key);
         connect->secret = NULL;
         connect->order = NULL;
+        connect->key = NULL;
 }
 
 PGconn *connect_take(struct connect *connect)
@@ -336,6 +349,7 @@ static enum connect_want start(struct connect *connect)
         struct options_attempt attempt = {
                 .host = connect->host >= 0 ? &connect->place : NULL,
                 .session_attrs = connect->session_attrs,
+                .key = connect->key,
                 .user = connect->secret ? connect->secret->user : NULL,
                 .password = connect->secret ? connect->secret->password : NULL,
         };
@@ -497,6 +511,8 @@ static enum connect_want take_step(struct connect *connect, bool is_ready)
                 return find_identity(connect);
         case CONNECT_STEP_SET_UP:
                 return set_up(connect);
+        case CONNECT_STEP_REFUSED:
+                return end(connect);
         case CONNECT_STEP_OVER:
                 break;
         }

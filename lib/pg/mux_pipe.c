@@ -245,8 +245,8 @@ static void finish(struct pipe *pipe, struct call *call)
         session->dirt &= ~(unsigned)DIRT_PLANS; /* that was us */
         if (status == PQTRANS_INTRANS || status == PQTRANS_INERROR)
                 breach(pipe, call, "the statement leaves a transaction open, so it needs a lease of its own");
-        else if ((session->dirt & DIRT_CHANGED) || session->is_evicted || session->is_alarming || session->is_doubtful ||
-                 session->is_fat)
+        else if ((session->dirt & DIRT_CHANGED) || session->is_evicted || session->is_alarming || session->is_refused_write ||
+                 session->is_doubtful || session->is_fat)
                 pipe->state = PIPE_LEAVING;
         move_to_done(pipe, call);
 }
@@ -301,8 +301,10 @@ void pipe_read(struct pipe *pipe)
 
         if (pipe->state == PIPE_LOST)
                 return;
-        is_read = work_consume(pipe->conn);
-        read_results(pipe); /* a FATAL first, then the loss of the connection */
+        do {
+                is_read = work_consume(pipe->conn);
+                read_results(pipe); /* a FATAL first, then the loss of the connection */
+        } while (is_read && pipe->count > 0 && PQstatus(pipe->conn) == CONNECTION_OK && work_has_pending(pipe->conn));
         if (pipe->error.code != LIDO_OK)
                 pipe_lose(pipe, &pipe->error);
         else if (!is_read || PQstatus(pipe->conn) != CONNECTION_OK || pipe->session->is_lost)

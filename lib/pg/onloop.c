@@ -151,7 +151,7 @@ void onloop_open(struct onloop *onloop, struct pg_connectors *connectors, const 
         self->connectors = connectors;
         self->op = op;
         list_push_back(&onloop->connects, &self->link);
-        connect_init(&self->connect, tools, lido_op_deadline_ns(op));
+        connect_begin(&self->connect, tools, op);
         uv_timer_start(&self->timer, on_due, 0, 0); /* one step a turn, the first one too */
 }
 
