@@ -58,7 +58,7 @@ static bool ask(struct lido_workers *ws, struct lido_worker *w)
 {
         bool is_asked = false;
 
-        lock_take(&ws->lock);
+        executor_lock(ws);
         if (w->is_reported && list_is_linked(&w->link)) {
                 store_relaxed(&asked_thread, w->thread_id);
                 store_release(&state, ASKED);
