@@ -197,11 +197,16 @@ static enum connect_want end(struct connect *connect)
         return CONNECT_FAILED;
 }
 
-/* A password that the provider gave is refused: he may have a newer one, but is asked for it once only. */
+/* A password that the provider gave is refused: it counts for nobody any more. He may have a newer one, but is asked for it once
+ * only. */
 static bool may_have_another_secret(const struct connect *connect)
 {
-        return connect->secret && connect->refused == 0 &&
-               (strcmp(connect->error.sqlstate, "28P01") == 0 || strcmp(connect->error.sqlstate, "28000") == 0);
+        bool is_refused = strcmp(connect->error.sqlstate, "28P01") == 0 || strcmp(connect->error.sqlstate, "28000") == 0;
+
+        if (!connect->secret || !is_refused)
+                return false;
+        credentials_refused(connect->tools->credentials, connect->secret->number);
+        return connect->refused == 0;
 }
 
 static void note_address(struct connect *connect)
