@@ -532,14 +532,16 @@ static enum connect_want time_out(struct connect *connect)
 enum connect_want connect_advance(struct connect *connect, bool is_ready)
 {
         enum connect_want want;
+        bool is_due;
 
-        do {
+        do { /* what has come in time counts, but after it there is no more waiting: a server may talk without end */
                 if (!is_ready && clock_now_ns() >= connect->attempt_ns)
                         want = time_out(connect);
                 else
                         want = take_step(connect, is_ready);
+                is_due = is_ready && want < CONNECT_DONE && want != GO_ON && clock_now_ns() >= connect->attempt_ns;
                 is_ready = false;
-        } while (want == GO_ON);
+        } while (want == GO_ON || is_due);
         connect->want = want;
         return want;
 }
