@@ -210,11 +210,16 @@ static enum connect_want end(struct connect *connect)
         return CONNECT_FAILED;
 }
 
-/* A password that the provider gave is refused: he may have a newer one, but is asked for it once only. */
+/* A password that the provider gave is refused: it counts for nobody any more. He may have a newer one, but is asked for it once
+ * only. */
 static bool may_have_another_secret(const struct connect *connect)
 {
-        return connect->secret && connect->refused == 0 &&
-               (strcmp(connect->error.sqlstate, "28P01") == 0 || strcmp(connect->error.sqlstate, "28000") == 0);
+        bool is_refused = strcmp(connect->error.sqlstate, "28P01") == 0 || strcmp(connect->error.sqlstate, "28000") == 0;
+
+        if (!connect->secret || !is_refused)
+                return false;
+        credentials_refused(connect->tools->credentials, connect->secret->number);
+        return connect->refused == 0;
 }
 
 static void note_address(struct connect *connect)
@@ -543,14 +548,16 @@ static enum connect_want time_out(struct connect *connect)
 enum connect_want connect_advance(struct connect *connect, bool is_ready)
 {
         enum connect_want want;
+        bool is_due;
 
-        do {
+        do { /* what has come in time counts, but after it there is no more waiting: a server may talk without end */
                 if (!is_ready && clock_now_ns() >= connect->attempt_ns)
                         want = time_out(connect);
                 else
                         want = take_step(connect, is_ready);
+                is_due = is_ready && want < CONNECT_DONE && want != GO_ON && clock_now_ns() >= connect->attempt_ns;
                 is_ready = false;
-        } while (want == GO_ON);
+        } while (want == GO_ON || is_due);
         connect->want = want;
         return want;
 }

@@ -62,6 +62,14 @@ struct pg_connectors {
         _Atomic uint32_t bell;  /* atomic: changed at each ring, slept on by idle threads */
 };
 
+/* Is it time again? For one of those who ask at once only. The last time is read first, so that it is never after now. */
+static bool is_time(_Atomic uint64_t *last_ns, uint64_t each_ns)
+{
+        uint64_t last = load_relaxed(last_ns), now = clock_now_ns();
+
+        return (last == 0 || now - last >= each_ns) && cas_relaxed(last_ns, &last, now);
+}
+
 static void ring(struct pg_connectors *connectors, int count)
 {
         add_acq_rel(&connectors->bell, 1u);
@@ -276,14 +284,13 @@ static void on_hosts(void *connectors_pointer, unsigned changes)
         const char *attrs = connectors->options.session_attrs;
         bool may_move = connectors->options.given.balance != LIDO_PG_BALANCE_ORDER ||
                         (attrs && strcmp(attrs, "prefer-standby") == 0);
-        uint64_t now = clock_now_ns(), moved = load_relaxed(&connectors->moved_ns);
 
         if (changes & HOSTS_CUT)
                 cancels_cut(connectors->cancels);
         if (pool && (changes & (HOSTS_LEFT | HOSTS_CUT)))
                 lido_pool_suspect(pool);
         if (pool && (changes & HOSTS_CAME) && may_move && hosts_fit_count(connectors->tools.hosts) > 1 &&
-            (moved == 0 || now - moved >= MOVE_EACH_NS) && cas_relaxed(&connectors->moved_ns, &moved, now))
+            is_time(&connectors->moved_ns, MOVE_EACH_NS))
                 lido_pool_rotate(pool, MOVE_OVER_MS);
 }
 
@@ -369,9 +376,8 @@ void connectors_set_pool(struct pg_connectors *connectors, struct lido_pool *poo
 void connectors_alarm(struct pg_connectors *connectors)
 {
         struct lido_pool *pool = load_acquire(&connectors->pool);
-        uint64_t now = clock_now_ns(), seen = load_relaxed(&connectors->alarmed_ns);
 
-        if (!pool || (seen != 0 && now - seen < NS_PER_S) || !cas_relaxed(&connectors->alarmed_ns, &seen, now))
+        if (!pool || !is_time(&connectors->alarmed_ns, NS_PER_S))
                 return;
         if (connectors->monitor)
                 monitor_poke(connectors->monitor);

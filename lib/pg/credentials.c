@@ -1,5 +1,6 @@
 #include "pg/credentials.h"
 
+#include <limits.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -16,6 +17,8 @@ struct credentials {
         uint64_t fresh_ns;       /* guarded by lock: until when it counts */
         uint64_t known_ns;       /* guarded by lock: when it came */
         unsigned last_number;    /* guarded by lock */
+        unsigned refused_number; /* guarded by lock: the newest that the server has refused; 0: none */
+        unsigned era;            /* guarded by lock: ends with each expiry; an answer counts in that of its question */
         bool is_asked;           /* guarded by lock: a question is out */
         uint64_t refused_ns;     /* guarded by lock: when the provider last refused; 0: never */
         struct lido_error error; /* guarded by lock: and why */
@@ -27,6 +30,7 @@ struct credentials {
 struct lido_pg_ask {
         struct credentials *credentials; /* a share */
         bool is_refused;                 /* constant: what was given last was refused by the server */
+        unsigned era;                    /* constant: in which it was put */
 };
 
 /* ---- secrets --------------------------------------------------------------------------------------------- */
@@ -95,11 +99,31 @@ void credentials_free(struct credentials *credentials)
         unref(credentials);
 }
 
+/* Keep nothing, if what is kept is not newer than this number. */
+static struct secret *forget(struct credentials *credentials, unsigned number) REQUIRES(credentials->lock)
+{
+        struct secret *old = credentials->kept;
+
+        if (!old || old->number > number)
+                return NULL;
+        credentials->kept = NULL;
+        return old;
+}
+
 void credentials_expire(struct credentials *credentials)
 {
         mutex_lock(&credentials->lock);
-        struct secret *old = credentials->kept;
-        credentials->kept = NULL;
+        struct secret *old = forget(credentials, UINT_MAX);
+        credentials->era++;
+        mutex_unlock(&credentials->lock);
+        secret_unref(old);
+}
+
+void credentials_refused(struct credentials *credentials, unsigned number)
+{
+        mutex_lock(&credentials->lock);
+        struct secret *old = forget(credentials, number);
+        credentials->refused_number = number > credentials->refused_number ? number : credentials->refused_number;
         mutex_unlock(&credentials->lock);
         secret_unref(old);
 }
@@ -125,14 +149,15 @@ static int look(struct credentials *credentials, unsigned refused, const struct 
         return LIDO_EBUSY;
 }
 
-static struct lido_pg_ask *ask_new(struct credentials *credentials, bool is_refused)
+static struct lido_pg_ask *ask_new(struct credentials *credentials) REQUIRES(credentials->lock)
 {
         struct lido_pg_ask *ask = mem_zalloc(sizeof *ask);
 
         if (!ask)
                 return NULL;
         ask->credentials = credentials;
-        ask->is_refused = is_refused;
+        ask->is_refused = credentials->last_number > 0 && credentials->refused_number == credentials->last_number;
+        ask->era = credentials->era;
         add_relaxed(&credentials->users, 1u);
         return ask;
 }
@@ -150,7 +175,7 @@ int credentials_ask(struct credentials *credentials, unsigned refused, struct ne
                 rc = look(credentials, refused, news, ret_secret, error);
                 must_ask = rc == LIDO_EBUSY && !credentials->is_asked;
                 if (must_ask)
-                        ask = ask_new(credentials, refused > 0);
+                        ask = ask_new(credentials);
                 if (must_ask && !ask)
                         rc = LIDO_ENOMEM;
                 if (rc == LIDO_EBUSY) {
@@ -189,7 +214,9 @@ static void settle(struct lido_pg_ask *ask, struct secret *secret, uint64_t fres
 
         mutex_lock(&credentials->lock);
         credentials->is_asked = false;
-        if (secret) {
+        if (secret && ask->era != credentials->era) {
+                old = secret; /* it may be what has been changed since */
+        } else if (secret) {
                 old = credentials->kept;
                 secret->number = ++credentials->last_number;
                 credentials->kept = secret;

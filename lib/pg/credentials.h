@@ -34,7 +34,10 @@ int credentials_ask(struct credentials *credentials, unsigned refused, struct ne
 /* No more news, please. */
 void credentials_forget(struct credentials *credentials, struct news *news);
 
-/* What is kept does not count any more. */
+/* The server has refused the secret of this number: it does not count any more. */
+void credentials_refused(struct credentials *credentials, unsigned number);
+
+/* What is kept does not count any more, nor does the answer to a question that is out: whoever waits for it asks anew. */
 void credentials_expire(struct credentials *credentials);
 
 void secret_unref(struct secret *secret);

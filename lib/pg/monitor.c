@@ -27,6 +27,7 @@ struct pg_monitor {
         struct thread thread;
         int bell_fd;                /* constant; readable: look now, or end */
         _Atomic uint32_t is_ending; /* atomic */
+        struct pollfd *fds;         /* the thread's: one for each post, and the bell */
         unsigned count;             /* constant */
         struct post post[];         /* the thread's */
 };
@@ -121,8 +122,9 @@ static void go_on(struct pg_monitor *monitor, struct post *post, bool is_ready)
 }
 
 /* Wait for any of them, or the bell. */
-static void wait_for_some(struct pg_monitor *monitor, struct pollfd *fds)
+static void wait_for_some(struct pg_monitor *monitor)
 {
+        struct pollfd *fds = monitor->fds;
         uint64_t due_ns = CLOCK_NEVER, count;
 
         for (unsigned i = 0; i < monitor->count; i++) {
@@ -148,13 +150,12 @@ static void wait_for_some(struct pg_monitor *monitor, struct pollfd *fds)
 static void run(void *monitor_pointer)
 {
         struct pg_monitor *monitor = monitor_pointer;
-        struct pollfd *fds = mem_zalloc((monitor->count + 1) * sizeof *fds);
 
-        while (fds && !load_acquire(&monitor->is_ending)) {
+        while (!load_acquire(&monitor->is_ending)) {
                 for (unsigned i = 0; i < monitor->count; i++)
-                        go_on(monitor, &monitor->post[i], fds[i].revents != 0);
+                        go_on(monitor, &monitor->post[i], monitor->fds[i].revents != 0);
                 if (!load_acquire(&monitor->is_ending))
-                        wait_for_some(monitor, fds);
+                        wait_for_some(monitor);
         }
         for (unsigned i = 0; i < monitor->count; i++) {
                 struct post *post = &monitor->post[i];
@@ -163,7 +164,6 @@ static void run(void *monitor_pointer)
                         connect_fini(&post->connect);
                 PQfinish(post->conn);
         }
-        mem_free(fds);
 }
 
 int monitor_new(struct pg_monitor **ret_monitor, const struct connect_tools *tools)
@@ -176,6 +176,11 @@ int monitor_new(struct pg_monitor **ret_monitor, const struct connect_tools *too
                 return LIDO_ENOMEM;
         monitor->tools = tools;
         monitor->count = count;
+        monitor->fds = mem_zalloc((count + 1) * sizeof *monitor->fds);
+        if (!monitor->fds) {
+                rc = LIDO_ENOMEM;
+                goto free_monitor;
+        }
         monitor->bell_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         if (monitor->bell_fd < 0)
                 goto free_monitor;
@@ -187,6 +192,7 @@ int monitor_new(struct pg_monitor **ret_monitor, const struct connect_tools *too
 close_bell:
         close(monitor->bell_fd);
 free_monitor:
+        mem_free(monitor->fds);
         mem_free(monitor);
         return rc;
 }
@@ -205,5 +211,6 @@ void monitor_free(struct pg_monitor *monitor)
         monitor_poke(monitor);
         thread_join(&monitor->thread);
         close(monitor->bell_fd);
+        mem_free(monitor->fds);
         mem_free(monitor);
 }

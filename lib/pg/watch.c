@@ -130,6 +130,7 @@ void watch_start(struct pg_session *session, lido_handle handle, uv_loop_t *loop
 {
         struct pg_watch *watch = mem_zalloc(sizeof *watch);
 
+        session->handle = handle; /* a cancel request needs it, watched or not */
         if (!watch || uv_poll_init(loop, &watch->poll, session->line->fd) != 0) {
                 mem_free(watch);
                 return; /* peek is left, and a check fails */
@@ -137,7 +138,7 @@ void watch_start(struct pg_session *session, lido_handle handle, uv_loop_t *loop
         uv_unref((uv_handle_t *)&watch->poll);
         watch->poll.data = watch;
         watch->session = session;
-        watch->handle = session->handle = handle;
+        watch->handle = handle;
         watch->line = session->line;
         add_relaxed(&watch->line->users, 1);
         add_relaxed(&session->users, 1);

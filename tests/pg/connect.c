@@ -237,6 +237,27 @@ START_TEST(a_silent_server_is_left_at_the_deadline)
 }
 END_TEST
 
+START_TEST(a_descriptor_that_is_always_ready_does_not_put_the_deadline_off)
+{
+        /* given */ struct fakepg silent;
+        struct lido_pg_options given = LIDO_PG_OPTIONS_INIT;
+        struct connect connect;
+        fakepg_start(&silent, fakepg_silent);
+        given.conninfo = fakepg_conninfo(&silent, "", text, sizeof text);
+        take(&given);
+        tools = (struct connect_tools){ .options = &options, .resolver = resolver };
+        connect_init(&connect, &tools, clock_after_ms(clock_now_ns(), 50));
+        enum connect_want want = connect_advance(&connect, false);
+        /* when  */ for (uint64_t end = clock_after_ms(clock_now_ns(), 2000); want < CONNECT_DONE && clock_now_ns() < end;)
+                want = connect_advance(&connect, true);
+        /* then  */ ck_assert_int_eq(want, CONNECT_FAILED);
+        ck_assert_int_eq(connect_error(&connect)->code, LIDO_EDEADLINE);
+        connect_fini(&connect);
+        options_fini(&options);
+        fakepg_stop(&silent);
+}
+END_TEST
+
 static void silent_after_login(struct fakepg *server, int fd, unsigned nth)
 {
         (void)nth;
@@ -502,6 +523,7 @@ int main(void)
                                       a_server_that_is_starting_up_is_not_ready,
                                       a_silent_host_costs_its_attempt_and_no_more,
                                       a_silent_server_is_left_at_the_deadline,
+                                      a_descriptor_that_is_always_ready_does_not_put_the_deadline_off,
                                       a_set_up_that_is_not_answered_is_left_at_the_deadline,
                                       an_attempt_that_is_not_wanted_any_more_ends_at_once,
                                       a_wrong_password_is_permanent_and_tried_once,

@@ -206,6 +206,70 @@ START_TEST(a_server_that_quotes_the_password_is_not_quoted)
 }
 END_TEST
 
+/* Lets nobody in. */
+static void refuse_password(struct fakepg *fake, int fd, unsigned nth)
+{
+        (void)nth;
+        if (fakepg_take_startup(fake, fd))
+                fakepg_send_error(fd, "FATAL", "28P01", "no");
+}
+
+START_TEST(what_the_server_has_refused_is_not_sent_again_by_the_next_connect)
+{
+        /* given */ struct fakepg fake;
+        char text[256];
+        fakepg_start(&fake, refuse_password);
+        provider.password = "p";
+        provider.valid_ms = LIDO_NEVER;
+        take(fakepg_conninfo(&fake, "", text, sizeof text));
+        ck_assert_int_eq(open_once(), LIDO_EPERMANENT);
+        ck_assert_uint_eq(fake.startups, 2);
+        /* when  */ provider.refusal = "there is no other";
+        int rc = open_once();
+        /* then  */ ck_assert_int_eq(rc, LIDO_EFACTORY);
+        ck_assert_str_eq(error.text, "there is no other");
+        ck_assert_uint_eq(fake.startups, 2);
+        ck_assert_uint_eq(provider.asked_again, 2);
+        drop();
+        fakepg_stop(&fake);
+}
+END_TEST
+
+static void *change_then_answer(void *unused)
+{
+        struct lido_pg_ask *ask;
+
+        (void)unused;
+        while (!(ask = provider.kept))
+                sched_yield();
+        provider.password = "new";
+        credentials_expire(credentials);
+        answer(ask, "old");
+        return NULL;
+}
+
+START_TEST(an_answer_to_a_question_put_before_the_change_counts_no_more)
+{
+        /* given */ struct fakepg fake;
+        char text[256];
+        pthread_t thread;
+        struct connect connect;
+        fakepg_start(&fake, fakepg_serve);
+        provider.valid_ms = LIDO_NEVER;
+        take(fakepg_conninfo(&fake, "", text, sizeof text));
+        ck_assert_int_eq(pthread_create(&thread, NULL, change_then_answer, NULL), 0);
+        /* when  */ connect_init(&connect, &tools, clock_after_ms(clock_now_ns(), 20000));
+        ck_assert_int_eq(connect_run(&connect, -1), LIDO_OK);
+        pthread_join(thread, NULL);
+        /* then  */ ck_assert_str_eq(PQpass(connect.conn), "new");
+        ck_assert_uint_eq(provider.asked, 2);
+        PQfinish(connect_take(&connect));
+        connect_fini(&connect);
+        drop();
+        fakepg_stop(&fake);
+}
+END_TEST
+
 START_TEST(a_provider_who_has_none_says_why)
 {
         /* given */ struct fakepg fake;
@@ -308,6 +372,8 @@ START_TEST(a_pool_closes_while_its_provider_thinks)
         ck_assert_int_eq(lido_service_start(&service, NULL), LIDO_OK);
         ck_assert_int_eq(lido_pg_pool_open(&pool, service, &pg, NULL), LIDO_OK);
         /* when  */ ck_assert_int_eq(lido_acquire(pool, 50, &lease), LIDO_ETIMEDOUT);
+        while (!provider.kept) /* by a connector that may not have had its turn yet */
+                sched_yield();
         lido_pool_close(pool, 0);
         ck_assert_int_eq(lido_pool_drain(pool, 20000), LIDO_OK);
         lido_pool_free(pool);
@@ -327,6 +393,8 @@ int main(void)
                                       a_password_that_was_changed_is_asked_for_again_and_the_connect_succeeds,
                                       a_password_refused_twice_is_permanent_and_shown_nowhere,
                                       a_server_that_quotes_the_password_is_not_quoted,
+                                      what_the_server_has_refused_is_not_sent_again_by_the_next_connect,
+                                      an_answer_to_a_question_put_before_the_change_counts_no_more,
                                       a_provider_who_has_none_says_why,
                                       a_provider_who_never_answers_costs_the_deadline_and_may_answer_when_all_is_over,
                                       many_who_connect_at_once_ask_once_and_the_answer_comes_from_another_thread,
