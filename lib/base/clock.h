@@ -35,6 +35,23 @@ static inline uint64_t clock_after_ms(uint64_t time, int64_t ms)
         return time + (uint64_t)ms * NS_PER_MS;
 }
 
+/* The deadline of somebody who gives himself `timeout_ms` from now, of whom 0 and below say that there is none. */
+static inline uint64_t clock_deadline(int64_t timeout_ms)
+{
+        return timeout_ms > 0 ? clock_after_ms(clock_now_ns(), timeout_ms) : CLOCK_NEVER;
+}
+
+/* The way back: how many milliseconds are left, rounded up, for those to whom 0 would say something else. 1 when none is; -1 for
+ * a deadline that does not come. */
+static inline int64_t clock_timeout_ms(uint64_t deadline_ns)
+{
+        uint64_t now = clock_now_ns();
+
+        if (deadline_ns == CLOCK_NEVER)
+                return -1;
+        return deadline_ns > now ? (int64_t)((deadline_ns - now + NS_PER_MS - 1) / NS_PER_MS) : 1;
+}
+
 static inline uint64_t clock_min(uint64_t a, uint64_t b)
 {
         return a < b ? a : b;

@@ -1,9 +1,9 @@
-/* Posts arrive through a mailbox and one async handle, times through a heap and one timer handle.
+/* Posts arrive through a mailbox and a bell, times through a heap and one timer handle.
  *
  * The handles keep uv_run going while `holds` is above zero: a pending request, an armed timer, whoever else holds. Posting
  * from another thread is safe as long as the loop is held, so the end (no holds left) can only be seen on the loop's own
- * thread, after the last post has run. A poster may still be inside uv_async_send when that post runs; `posters` counts
- * those inside, and the end waits for them.
+ * thread, after the last post has run. A poster may still be ringing the bell when that post runs; `posters` counts those
+ * inside, and the end waits for them.
  */
 #include "keeper/loop.h"
 
@@ -15,6 +15,7 @@
 #include "base/inbox.h"
 #include "base/mem.h"
 #include "base/thread.h"
+#include "keeper/bell.h"
 
 struct lido_loop {
         struct inbox posts;
@@ -23,7 +24,7 @@ struct lido_loop {
         uv_loop_t *uv;            /* constant */
 
         /* The loop's thread alone: */
-        uv_async_t async;
+        struct bell bell; /* any may ring it */
         uv_timer_t timer;
         struct heap timers;
         struct list pending;
@@ -51,15 +52,20 @@ static struct lido_timer *timer_of(struct heap_node *node)
         return list_entry(node, struct lido_timer, own);
 }
 
-static void on_closed(uv_handle_t *handle)
+static void note_closed(void *loop_pointer)
 {
-        struct lido_loop *loop = handle->data;
+        struct lido_loop *loop = loop_pointer;
 
         if (--loop->open_handles > 0)
                 return;
         if (loop->closed)
                 loop->closed(loop->closed_context);
         mem_free(loop);
+}
+
+static void on_timer_closed(uv_handle_t *timer)
+{
+        note_closed(timer->data);
 }
 
 static void shut_if_over(struct lido_loop *loop)
@@ -69,14 +75,14 @@ static void shut_if_over(struct lido_loop *loop)
         loop->is_shut = true;
         while (load_acquire(&loop->posters) > 0)
                 thread_yield();
-        uv_close((uv_handle_t *)&loop->async, on_closed);
-        uv_close((uv_handle_t *)&loop->timer, on_closed);
+        bell_close(&loop->bell, note_closed);
+        uv_close((uv_handle_t *)&loop->timer, on_timer_closed);
 }
 
 void lido_loop_hold(struct lido_loop *loop)
 {
         if (loop->holds++ == 0)
-                uv_ref((uv_handle_t *)&loop->async);
+                bell_ref(&loop->bell);
 }
 
 void lido_loop_unhold(struct lido_loop *loop)
@@ -84,9 +90,9 @@ void lido_loop_unhold(struct lido_loop *loop)
         if (--loop->holds > 0)
                 return;
         if (loop->is_closing)
-                uv_async_send(&loop->async); /* perhaps that was the last; on_async sees to the end */
+                bell_ring(&loop->bell); /* perhaps that was the last; on_ring sees to the end */
         else
-                uv_unref((uv_handle_t *)&loop->async);
+                bell_unref(&loop->bell);
 }
 
 bool loop_add_pending(struct lido_loop *loop, struct loop_pending *pending)
@@ -104,9 +110,9 @@ void loop_end_pending(struct lido_loop *loop, struct loop_pending *pending)
         lido_loop_unhold(loop);
 }
 
-static void on_async(uv_async_t *async)
+static void on_ring(void *loop_pointer)
 {
-        struct lido_loop *loop = async->data;
+        struct lido_loop *loop = loop_pointer;
         struct letter *letter = inbox_take(&loop->posts);
 
         while (letter) {
@@ -122,7 +128,7 @@ void lido_loop_post(struct lido_loop *loop, struct lido_post *post)
 {
         add_acq_rel(&loop->posters, 1);
         if (inbox_send(&loop->posts, (struct letter *)(void *)post))
-                uv_async_send(&loop->async);
+                bell_ring(&loop->bell);
         sub_acq_rel(&loop->posters, 1);
 }
 
@@ -210,14 +216,14 @@ int lido_loop_open(struct lido_loop **ret_loop, struct uv_loop_s *uv)
         list_init(&loop->pending);
         loop_settle(loop, thread_id());
         loop->uv = uv;
-        if (fault_hit() || uv_async_init(uv, &loop->async, on_async) != 0) {
+        if (fault_hit() || bell_open(&loop->bell, uv, on_ring, loop) != 0) {
                 mem_free(loop);
                 return LIDO_ELOOP;
         }
         uv_timer_init(uv, &loop->timer);
-        loop->async.data = loop->timer.data = loop;
+        loop->timer.data = loop;
         loop->open_handles = 2;
-        uv_unref((uv_handle_t *)&loop->async);
+        bell_unref(&loop->bell);
         uv_unref((uv_handle_t *)&loop->timer);
         *ret_loop = loop;
         return LIDO_OK;
@@ -230,7 +236,7 @@ void lido_loop_close(struct lido_loop *loop, void (*closed)(void *), void *conte
         loop->is_closing = true;
         loop->closed = closed;
         loop->closed_context = context;
-        uv_ref((uv_handle_t *)&loop->async);
+        bell_ref(&loop->bell);
         list_for_each_safe (link, &loop->pending) {
                 struct loop_pending *pending = list_entry(link, struct loop_pending, link);
 

@@ -1,8 +1,8 @@
-/* Where the keeper meets libuv: one async handle wakes it, one timer is set to its next due time.
+/* Where the keeper meets libuv: a bell wakes it, one timer is set to its next due time.
  *
  * Waking. Pools wake the keeper from any thread, at times when the service may be about to end: the memory of a service
- * keeps its type for ever (base/shelf.h), and a waker enters (`wakers`) before it looks whether the handle is still open.
- * The end closes the door first, then waits until nobody is inside, and only then closes the handle.
+ * keeps its type for ever (base/shelf.h), and a waker enters (`wakers`) before it looks whether the bell is still there.
+ * The end closes the door first, then waits until nobody is inside, and only then takes the bell away.
  *
  * The end. Pools are closed and leases awaited until the deadline. Then what is left is abandoned: no watch, no host, no
  * letters; borrowers who return later deal with their object themselves (fate.c, run_orphan). Helper threads are joined
@@ -19,6 +19,7 @@
 #include "base/park.h"
 #include "base/shelf.h"
 #include "base/sized.h"
+#include "keeper/bell.h"
 #include "keeper/helpers.h"
 #include "keeper/keeper.h"
 #include "keeper/loop.h"
@@ -29,11 +30,11 @@ struct lido_service {
         struct helpers helpers;
         _Atomic uint32_t is_awake; /* a wake-up is on its way */
         _Atomic uint32_t wakers;   /* threads inside wake() */
-        _Atomic uint32_t is_shut;  /* the async handle is not to be used */
+        _Atomic uint32_t is_shut;  /* the bell is not to be rung */
 
         uv_loop_t *loop;   /* constant while it runs */
         uv_loop_t own_loop;
-        uv_async_t async;  /* loop thread, but for uv_async_send */
+        struct bell bell;  /* loop thread, but for bell_ring */
         uv_timer_t timer;  /* loop thread */
         struct lido_loop *borrower; /* constant while it runs: the same loop, for others to post to */
         struct thread thread;
@@ -114,7 +115,7 @@ static void wake(struct pool_host *host)
                 return;
         add_seq_cst(&service->wakers, 1); /* pairs with shut_door */
         if (!load_seq_cst(&service->is_shut))
-                uv_async_send(&service->async);
+                bell_ring(&service->bell);
         sub_seq_cst(&service->wakers, 1);
 }
 
@@ -145,9 +146,9 @@ static void on_timer(uv_timer_t *timer)
         turn(timer->data);
 }
 
-static void on_async(uv_async_t *async)
+static void on_ring(void *service)
 {
-        turn(async->data);
+        turn(service);
 }
 
 static void set_timer(struct lido_service *service, uint64_t due_ns)
@@ -181,15 +182,15 @@ static void note_closed(void *context)
         }
 }
 
-static void on_closed(uv_handle_t *handle)
+static void on_timer_closed(uv_handle_t *timer)
 {
-        note_closed(handle->data);
+        note_closed(timer->data);
 }
 
 static void close_handles(struct lido_service *service)
 {
-        uv_close((uv_handle_t *)&service->async, on_closed);
-        uv_close((uv_handle_t *)&service->timer, on_closed);
+        bell_close(&service->bell, note_closed);
+        uv_close((uv_handle_t *)&service->timer, on_timer_closed);
         lido_loop_close(service->borrower, note_closed, service);
 }
 
@@ -308,15 +309,15 @@ static int open_handles(struct lido_service *service, uv_loop_t *loop, bool is_a
         rc = lido_loop_open(&service->borrower, loop);
         if (rc != LIDO_OK)
                 return rc;
-        if (fault_hit() || uv_async_init(loop, &service->async, on_async) != 0) {
+        if (fault_hit() || bell_open(&service->bell, loop, on_ring, service) != 0) {
                 lido_loop_close(service->borrower, NULL, NULL);
                 return LIDO_ELOOP;
         }
-        service->async.data = service->timer.data = service;
+        service->timer.data = service;
         uv_timer_init(loop, &service->timer);
         service->open_handles = 3; /* the borrower counts as one */
         if (is_attached) {
-                uv_unref((uv_handle_t *)&service->async);
+                bell_unref(&service->bell);
                 uv_unref((uv_handle_t *)&service->timer);
         }
         store_seq_cst(&service->is_awake, 0);
@@ -435,7 +436,7 @@ int lido_service_detach(struct lido_service *service, int64_t timeout_ms, void (
                 return LIDO_EBUSY;
         service->detached = detached;
         service->detached_context = context;
-        uv_ref((uv_handle_t *)&service->async);
+        bell_ref(&service->bell);
         uv_ref((uv_handle_t *)&service->timer);
         wake(&service->keeper.host);
         return LIDO_OK;

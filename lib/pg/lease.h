@@ -12,9 +12,8 @@
 /* Is it a lease of a connection, that has not ended? Returns: LIDO_OK; LIDO_ESTALE; LIDO_EFOREIGN. */
 int lease_check(lido_lease lease);
 
-/* Options of a statement: are they in range, and until when may it take? */
+/* Are the options of a statement in range? */
 bool lease_options_are_valid(const struct lido_pg_query_options *options);
-uint64_t lease_deadline_ns(const struct lido_pg_query_options *options);
 
 /* Go on until there is a result, or the end. At the deadline the statement is cancelled, unless the server knows of it.
  * Returns: ASK_RESULT; ASK_DONE; ASK_FAILED. */

@@ -276,8 +276,8 @@ static void finish(struct pipe *pipe, struct call *call)
         session->dirt &= ~(unsigned)DIRT_PLANS; /* that was us */
         if (status == PQTRANS_INTRANS || status == PQTRANS_INERROR)
                 breach(pipe, call, "the statement leaves a transaction open, so it needs a lease of its own");
-        else if ((session->dirt & DIRT_CHANGED) || session->is_evicted || session->is_alarming || session->is_doubtful ||
-                 session->is_fat)
+        else if ((session->dirt & DIRT_CHANGED) || session->is_evicted || session->is_alarming || session->is_refused_write ||
+                 session->is_doubtful || session->is_fat)
                 pipe->state = PIPE_LEAVING;
         move_to_done(pipe, call);
 }

@@ -168,7 +168,7 @@ static int take_in(struct question *question, struct lido_pg_query_options *ours
         question->prepare = ours->prepare;
         question->is_by_row = true;
         question->tells_server = ours->server_timeout == 1;
-        question->deadline_ns = lease_deadline_ns(ours);
+        question->deadline_ns = clock_deadline(ours->timeout_ms);
         return LIDO_OK;
 }
 

@@ -484,6 +484,9 @@ HOT int lido_acquire_at(struct lido_pool *pool, int64_t timeout_ms, lido_lease *
         return acquire_plainly(pool, timeout_ms, ret_lease, site);
 }
 
+_Static_assert(offsetof(struct lido_pool, gate) == offsetof(struct lido_pool_face, gate), "lido_try_acquire_here");
+_Static_assert(LIDO_GATE_EXHAUSTED == GATE_EXHAUSTED && LIDO_GATE_SAYS == (GATE_EXHAUSTED | GATE_ACQUIRE), "lido_try_acquire_here");
+
 /* hot: measured by tests/bench */
 HOT int lido_try_acquire_at(struct lido_pool *pool, lido_lease *ret_lease, const char *site)
 {

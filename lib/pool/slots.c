@@ -165,10 +165,8 @@ bool slot_is_doubted(const struct lido_slot *slot, uint64_t word, struct slots_d
         if (!doubt->by_clock)
                 return false;
         if (doubt->now_ns == 0) {
-                uint64_t boot_ns = clock_boot_ns();
-
+                doubt->is_suspended = clock_suspended_ns() >= doubt->suspended_ns + SUSPEND_NS;
                 doubt->now_ns = clock_now_ns();
-                doubt->is_suspended = boot_ns >= doubt->now_ns + doubt->suspended_ns + SUSPEND_NS;
         }
         return doubt->is_suspended || doubt->now_ns >= clock_after_ms(load_relaxed(&slot->seen_ns), doubt->after_ms);
 }

@@ -1,9 +1,13 @@
-/* A uv loop that borrows: posts, timers, and the end. Acquiring on it: tests/keeper/request.c. */
+/* A uv loop that borrows: posts and the bell that announces them, timers, and the end. Acquiring on it: tests/keeper/request.c. */
 #include "keeper/loop.h"
 
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
+#include "base/atomic.h"
 #include "base/clock.h"
+#include "base/thread.h"
 #include "support/crew.h"
 #include "support/looper.h"
 #include "support/suite.h"
@@ -63,6 +67,60 @@ START_TEST(posts_from_many_threads_all_run_on_the_loop_each_senders_in_order)
         lido_loop_unhold(traffic.looper.loop);
 
         looper_fini(&traffic.looper);
+}
+END_TEST
+
+static _Thread_local bool is_stopped_after_write;
+static _Atomic uint32_t has_run, has_given_up;
+
+/* For who is to be stopped: the loop has been told, by whatever descriptor, and he stays inside until it has come round. Visible,
+ * so that libuv calls it as well. */
+__attribute__((visibility("default"))) ssize_t write(int fd, const void *bytes, size_t size)
+{
+        ssize_t put = syscall(SYS_write, fd, bytes, size);
+        uint64_t give_up = real_now_ns() + PATIENCE_MS / 4 * NS_PER_MS;
+
+        while (is_stopped_after_write && !load_acquire(&has_run)) {
+                if (real_now_ns() >= give_up) {
+                        store_release(&has_given_up, 1);
+                        break;
+                }
+                thread_yield();
+        }
+        return put;
+}
+
+static void note_run(struct lido_post *post)
+{
+        (void)post;
+        store_release(&has_run, 1);
+}
+
+static void post_and_be_stopped(void *looper_pointer, unsigned number)
+{
+        struct looper *looper = looper_pointer;
+        static struct lido_post post = { .run = note_run };
+
+        (void)number;
+        is_stopped_after_write = true;
+        lido_loop_post(looper->loop, &post);
+        is_stopped_after_write = false;
+}
+
+START_TEST(who_loses_the_processor_inside_a_post_does_not_hold_up_the_loop)
+{
+        struct looper looper;
+        struct crew crew;
+
+        looper_init(&looper);
+        lido_loop_hold(looper.loop);
+        crew_start(&crew, 1, post_and_be_stopped, &looper);
+        ck_eventually(looper_turn(&looper) && load_acquire(&has_run));
+        crew_join(&crew);
+        ck_assert_uint_eq(load_acquire(&has_given_up), 0);
+        lido_loop_unhold(looper.loop);
+
+        looper_fini(&looper);
 }
 END_TEST
 
@@ -311,6 +369,7 @@ int main(void)
 {
         return suite_run("keeper/loop", (const TTest *[]){
                                                 posts_from_many_threads_all_run_on_the_loop_each_senders_in_order,
+                                                who_loses_the_processor_inside_a_post_does_not_hold_up_the_loop,
                                                 an_unused_loop_does_not_keep_uv_run_going,
                                                 timers_run_at_their_time_and_in_its_order,
                                                 a_timer_that_is_cleared_or_moved_runs_not_or_later,

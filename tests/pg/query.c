@@ -568,7 +568,7 @@ START_TEST(without_a_deadline_a_lost_connection_fails_the_rows_too)
         struct lido_pg_row row;
         int rc, count = 0;
 
-        ck_assert_int_eq(query("select pg_backend_pid(), repeat('x', 1000) from generate_series(1, 10000000)", NULL, 0, 0, &rows), LIDO_OK);
+        ck_assert_int_eq(query("select pg_backend_pid(), repeat('x', 1000), generate_series(1, 10000000)", NULL, 0, 0, &rows), LIDO_OK);
         while ((rc = lido_pg_next_row(rows, &row)) == 1)
                 if (++count == 100)
                         admin_run(admin, "select pg_terminate_backend(%s)", PQgetvalue(row.result, row.index, 0));
@@ -672,6 +672,7 @@ START_TEST(rows_left_on_a_lease_are_read_off_and_the_transaction_goes_on)
         struct lido_pg_rows *rows, *others;
         struct lido_pg_row row;
         lido_lease lease = borrow();
+        PGconn *admin = admin_connect(server_conninfo());
 
         value_on(lease, "begin");
         ck_assert_int_eq(lido_pg_query_on(lease, "select generate_series(1, 1000)", NULL, 0, NULL, &rows), LIDO_OK);
@@ -679,6 +680,9 @@ START_TEST(rows_left_on_a_lease_are_read_off_and_the_transaction_goes_on)
         ck_assert_int_eq(lido_pg_query_on(lease, "select 1", NULL, 0, NULL, &others), LIDO_EBUSY);
         ck_assert_int_eq(lido_pg_next_row(rows, &row), 1); /* nothing has happened to them */
         ck_assert_str_eq(PQgetvalue(row.result, row.index, 0), "2");
+        admin_wait_for(admin, 1, "select count(*) from pg_stat_activity where pid = %d and state = 'idle in transaction'",
+                       PQbackendPID(lido_pg_conn(lease))); /* all of it is on its way, so that it is not long in coming */
+        PQfinish(admin);
         lido_pg_rows_close(rows);
         ck_assert_str_eq(value_on(lease, "select now() = transaction_timestamp()"), "t");
         ck_assert_int_eq(PQtransactionStatus(lido_pg_conn(lease)), PQTRANS_INTRANS);

@@ -31,7 +31,7 @@ bool service_add(struct lido_service *service, struct lido_pool *pool)
         return true;
 }
 
-/* As uv_async_send: the loop will run once more, however often it is asked. */
+/* As bell_ring: the loop will run once more, however often it is asked. */
 static void wake(struct pool_host *host)
 {
         struct lido_service *service = (struct lido_service *)(void *)host;
