@@ -1,5 +1,8 @@
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "base/mem.h"
 #include "pg/failure.h"
@@ -134,6 +137,33 @@ int pipe_send(struct pipe *pipe, struct call *call)
         return LIDO_OK;
 }
 
+static bool set_cork(struct pipe *pipe, int is_on)
+{
+#ifdef TCP_CORK
+        return setsockopt(PQsocket(pipe->conn), IPPROTO_TCP, TCP_CORK, &is_on, sizeof is_on) == 0;
+#else
+        (void)pipe;
+        return !is_on;
+#endif
+}
+
+/* Before libpq 17 each Sync is a system call, and then a packet that wakes the server for one statement. The kernel of a TCP socket
+ * can be told to wait. */
+void pipe_cork(struct pipe *pipe)
+{
+        if (pipe->is_corked || pipe->has_no_cork)
+                return;
+        pipe->has_no_cork = PQsendPipelineSync || !set_cork(pipe, 1);
+        pipe->is_corked = !pipe->has_no_cork;
+}
+
+static void uncork(struct pipe *pipe)
+{
+        if (pipe->is_corked)
+                set_cork(pipe, 0);
+        pipe->is_corked = false;
+}
+
 int pipe_flush(struct pipe *pipe)
 {
         int flushed;
@@ -143,6 +173,7 @@ int pipe_flush(struct pipe *pipe)
         if (!pipe->is_unflushed)
                 return 0;
         flushed = PQflush(pipe->conn);
+        uncork(pipe);
         if (flushed < 0)
                 lose_by_libpq(pipe);
         pipe->is_unflushed = flushed == 1;
