@@ -113,7 +113,7 @@ int connect_run(struct connect *connect, int abort_fd);
 /* How long until a time, for poll(2). */
 int connect_poll_ms(uint64_t due_ns);
 
-/* libpq's own notice receiver, known once a connection was opened: it prints to stderr. */
-PQnoticeReceiver connect_libpq_receiver(void);
+/* Give a connection that was opened here libpq's own notice hooks: they print to stderr. */
+void connect_give_back_notices(PGconn *conn);
 
 #endif
