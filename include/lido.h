@@ -9,6 +9,7 @@
 #include "lido/admin.h"
 #include "lido/buffer.h"
 #include "lido/budget.h"
+#include "lido/clock.h"
 #include "lido/error.h"
 #include "lido/events.h"
 #include "lido/keyed.h"

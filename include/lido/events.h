@@ -34,6 +34,7 @@ enum lido_event_type {
         LIDO_EVENT_DEADLOCK = 17,   /* every holder waits for another: site of the one who was refused */
         LIDO_EVENT_SHED = 18,       /* a waiter was shed (codel_target_ms, queue_policy) */
         LIDO_EVENT_SUSPENDED = 19,  /* the machine slept for age_ns: every object is checked before it is lent again */
+        LIDO_EVENT_DISCARDED = 20,  /* a borrower discarded an object: reason, other_site; site: where it was acquired */
 };
 #define LIDO_EVENT_ALL UINT64_MAX
 
@@ -65,7 +66,7 @@ struct lido_event {
         uint32_t thread;        /* kernel id of the thread concerned; 0: not known */
         const char *site;       /* file:line, or NULL */
         const char *other_site; /* the other one, or NULL */
-        const char *reason;     /* one constant phrase, or NULL */
+        const char *reason;     /* one phrase, or NULL; constant, but for that of DISCARDED, which goes with the event */
         uint64_t age_ns;        /* how long it was held, idle or under way */
         const struct lido_error *error; /* or NULL */
         void *const *frames; /* of LEAK, HOLDER and REVOKED: where the lease was acquired, if backtrace_every had its turn; or NULL */

@@ -52,7 +52,7 @@ struct lido_timer {
         uint64_t own[6];
 };
 
-/* Run timer->run on the loop's thread once due_ns (CLOCK_MONOTONIC, nanoseconds) has come; setting it again moves it.
+/* Run timer->run on the loop's thread once due_ns (nanoseconds of lido_now_ns, lido/clock.h) has come; setting it again moves it.
  * An armed timer keeps uv_run going. Threads: the loop's. Blocks: no. Owns: the timer is lido's while armed. */
 LIDO_API void lido_timer_set(struct lido_loop *loop, struct lido_timer *timer, uint64_t due_ns);
 

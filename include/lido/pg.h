@@ -57,7 +57,8 @@ enum lido_pg_fate {
         LIDO_PG_FATE_EVICT = 2,   /* close it when it returns: FATAL and PANIC, class 08 (connection), XX001 and XX002 (data
                                    * corrupted) */
         LIDO_PG_FATE_SUSPECT = 3, /* check it and every other one of the pool before it is lent again: 57P01 to 57P03 (the
-                                   * server is going down), 25006 (it has become read-only) */
+                                   * server is going down), 25006 (it has become read-only; not when it says that it has not,
+                                   * for then it was the borrower's own transaction) */
 };
 
 /* To which of several hosts the next connection goes, of those that fit (see LIDO_PG_... below). How leases spread over

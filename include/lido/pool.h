@@ -180,7 +180,7 @@ LIDO_API int lido_op_done(lido_op op, int status);
  * Threads, Blocks, Owns, Returns: as lido_op_done. */
 LIDO_API int lido_op_failed(lido_op op, const struct lido_error *error);
 
-/* By when the op should be answered, on CLOCK_MONOTONIC in nanoseconds; UINT64_MAX: no limit. After it the pool
+/* By when the op should be answered, in nanoseconds of lido_now_ns (lido/clock.h); UINT64_MAX: no limit. After it the pool
  * calls cancel, and interrupt on the object; the slot waits for the answer all the same.
  * Threads: any. Blocks: no. Owns: nobody. Returns: the time; 0 for an op that has been answered. */
 LIDO_API uint64_t lido_op_deadline_ns(lido_op op);
@@ -352,6 +352,17 @@ LIDO_API int lido_pool_clear(struct lido_pool *pool);
  * Threads: any. Blocks: no. Owns: nobody. Returns: LIDO_OK; LIDO_EINVAL; LIDO_EFORKED; LIDO_ECLOSED. */
 LIDO_API int lido_pool_rotate(struct lido_pool *pool, int64_t over_ms);
 
+/* As lido_pool_rotate, for those objects of which `wants` says other than 0: those on a host that is to go, say. It is called for
+ * each object that is open now, here and now, with no lock held: for one that nobody uses while it is claimed, for one that is lent
+ * or worked on beside whoever has it, who waits should he want to give it back meanwhile. So it may read only what is safe beside a
+ * user, must not block, and may call any function of lido that does not wait for this pool. A lent one that it names goes
+ * when it returns. One that it does not name is left as it was. An object whose open is still under way is not asked about. A
+ * rotation that is under way already goes on together with this one, until the later of both ends.
+ * Threads: any. Blocks: no. Owns: `context` is not kept. Returns: how many are to be replaced; LIDO_EINVAL; LIDO_EFORKED;
+ * LIDO_ECLOSED. */
+LIDO_API int lido_pool_rotate_if(struct lido_pool *pool, int64_t over_ms, int (*wants)(void *object, void *context),
+                                 void *context);
+
 /* Doubt every object that is open now, after one has shown that the server went away, say: each is checked before it is lent
  * again, by the keeper a few at a time or when a borrower comes upon it.
  * Threads, Blocks, Owns, Returns: as lido_pool_clear. */
@@ -418,8 +429,27 @@ LIDO_API LIDO_NEAR int lido_acquire_at(struct lido_pool *pool, int64_t timeout_m
 
 /* Acquire a lease only if an object is idle now. Cheap to call in vain.
  * Threads: any. Blocks: no. Owns, Returns: as lido_acquire with a timeout of 0. */
-#define lido_try_acquire(pool, ret_lease) lido_try_acquire_at(pool, ret_lease, LIDO_HERE)
 LIDO_API LIDO_NEAR int lido_try_acquire_at(struct lido_pool *pool, lido_lease *ret_lease, const char *site);
+#define lido_try_acquire(pool, ret_lease) lido_try_acquire_here(pool, ret_lease, LIDO_HERE)
+
+/* lido_try_acquire in the caller's own code while it is in vain, which is one look; all else is left to the function. The first
+ * word of a pool keeps its place and meaning. */
+struct lido_pool_face {
+        uint64_t gate; /* atomic; of these bits only the second: nothing is idle, and there is nothing else to say */
+};
+#define LIDO_GATE_SAYS UINT64_C(0x17a00000000)
+#define LIDO_GATE_EXHAUSTED UINT64_C(0x00200000000)
+
+static inline int lido_try_acquire_here(struct lido_pool *pool, lido_lease *ret_lease, const char *site)
+{
+#if defined(__GNUC__) && !defined(LIDO_NO_INLINE)
+        const struct lido_pool_face *face = (const struct lido_pool_face *)(const void *)pool;
+
+        if (face && ret_lease && (__atomic_load_n(&face->gate, __ATOMIC_RELAXED) & LIDO_GATE_SAYS) == LIDO_GATE_EXHAUSTED)
+                return LIDO_EEXHAUSTED;
+#endif
+        return lido_try_acquire_at(pool, ret_lease, site);
+}
 
 /* Classes of waiters. A higher class goes first, but not for ever: see ageing_ms. CRITICAL always goes first and is never
  * shed. */
@@ -472,6 +502,14 @@ LIDO_API LIDO_NEAR int lido_release_at(lido_lease lease, const char *site);
 #define lido_discard(lease) lido_discard_at(lease, LIDO_HERE)
 LIDO_API int lido_discard_at(lido_lease lease, const char *site);
 
+/* As lido_discard, and say why: "answered with garbage", a line for people. It is told at once as LIDO_EVENT_DISCARDED, and the
+ * latest one in each blame report (lido/stats.h). NULL or "" is no reason.
+ * Threads: any. Blocks: no. Owns: the reason is copied, its first LIDO_REASON_SIZE - 1 bytes, characters left whole and control
+ * characters made spaces; keep secrets out of it. Returns: as lido_release. */
+#define LIDO_REASON_SIZE 120
+#define lido_discard_because(lease, reason) lido_discard_because_at(lease, reason, LIDO_HERE)
+LIDO_API int lido_discard_because_at(lido_lease lease, const char *reason, const char *site);
+
 /* End a lease and keep its object: the pool forgets it, and has room for another.
  * Threads: any. Blocks: no. Owns: the object is the caller's for good, who ends it without the factory.
  * Returns: as lido_release. *ret_object is written on LIDO_OK only. */
@@ -481,6 +519,33 @@ LIDO_API int lido_detach_at(lido_lease lease, void **ret_object, const char *sit
 /* The object of a lease. Threads: any. Blocks: no. Owns: the borrower may use it until release.
  * Returns: the object; NULL when the lease has ended. */
 LIDO_API LIDO_NEAR void *lido_object(lido_lease lease);
+
+/* The common case of lido_object in the caller's own code, where it costs a quarter of the call. All else is left to the
+ * function, which (lido_object)(lease) calls. What is read here never changes its place or meaning. */
+extern LIDO_API struct lido_slot_range {
+        uintptr_t base; /* atomic */
+        uintptr_t size; /* atomic; grows */
+} lido_slot_range;
+
+struct lido_slot_face {
+        uint64_t word; /* atomic, as what follows; lent: the generation + 4 */
+        void *pool;
+        void *object;
+};
+
+#if defined(__GNUC__) && !defined(LIDO_NO_INLINE)
+static inline void *lido_object_inline(lido_lease lease)
+{
+        const struct lido_slot_face *face = (const struct lido_slot_face *)(const void *)lease.slot;
+        uintptr_t offset = (uintptr_t)face - __atomic_load_n(&lido_slot_range.base, __ATOMIC_RELAXED);
+
+        if (offset < __atomic_load_n(&lido_slot_range.size, __ATOMIC_RELAXED) && offset % 256 == 0 && lease.generation % 4096 == 0 &&
+            __atomic_load_n(&face->word, __ATOMIC_ACQUIRE) == lease.generation + 4)
+                return __atomic_load_n(&face->object, __ATOMIC_RELAXED);
+        return lido_object(lease);
+}
+#define lido_object(lease) lido_object_inline(lease)
+#endif
 
 /* The pool that a lease comes from. Threads: any. Blocks: no. Owns: nobody. Returns: the pool; NULL when the lease has
  * ended. */

@@ -86,6 +86,9 @@ struct lido_blame {
         uint32_t max, live, idle, leased, opening, waiting;
         uint32_t holders;             /* how many of the array are filled: the longest, longest first */
         struct lido_holder holder[LIDO_BLAME_HOLDERS];
+        char discard_reason[LIDO_REASON_SIZE]; /* of the latest lido_discard_because; "": none was */
+        const char *discard_site;              /* where */
+        uint64_t discard_age_ns;
 };
 #define LIDO_BLAME_INIT LIDO_SIZED(lido_blame)
 

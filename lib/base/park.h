@@ -4,7 +4,8 @@
  * that comes before the wait is not lost, because the word no longer has that value. Wakes may be spurious, and may
  * arrive at an address whose owner is gone: the word is never read by park_wake.
  *
- * On Linux a futex; elsewhere, or with LIDO_NO_FUTEX, a table of condition variables hashed by address.
+ * On Linux a futex; elsewhere, with LIDO_NO_FUTEX, or by a clock of the embedder's (lido/clock.h), a table of condition
+ * variables hashed by address, which is no place for a signal handler.
  */
 #ifndef LIDO_BASE_PARK_H
 #define LIDO_BASE_PARK_H

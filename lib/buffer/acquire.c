@@ -369,7 +369,6 @@ static void settle_down(struct lido_buffer_pool *pool, uint32_t class_index)
         line_look_again(pool);
         if (unlikely(load_acquire(&pool->closed)) && class_index != CLASS_HUGE)
                 depot_shed(pool, class_index, UINT32_MAX, 0);
-        decay_arm(pool);
 }
 
 /* The buffer is CACHED and has no entry yet. The pool may end once its last buffer is down: hold it

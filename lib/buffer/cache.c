@@ -226,7 +226,6 @@ void cache_end(struct lido_buffer_cache *cache)
                         line_look_again(pool);
                         if (load_acquire(&pool->closed))
                                 depot_shed(pool, c, UINT32_MAX, 0);
-                        decay_arm(pool);
                         pool_unref(pool);
                 }
         }

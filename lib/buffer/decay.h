@@ -4,7 +4,8 @@
  * A tick empties idle racks, asks each depot how much of it stood unused since the last tick, and sheds seven
  * eighths of that (all of it when it is little): after a burst an eighth survives a tick, so that the next
  * burst finds something and a single one pins nothing. Spans untouched for a tick are purged, or end. When
- * nothing is kept any more the timer is not set again; whoever opens a cache or fills a depot arms it.
+ * nothing is kept any more the timer is not set again; what opens a cache or fills a depot arms it: cache_reopen,
+ * depot_put, huge_put.
  *
  *      armed 0 -> 1   decay_arm: posts to the loop, with a reference on the pool
  *      armed 1 -> 0   on_timer, when nothing was left; it looks again afterwards, because a cache may have

@@ -4,6 +4,7 @@
 
 #include "base/assert.h"
 #include "buffer/cache.h"
+#include "buffer/decay.h"
 #include "buffer/huge.h"
 #include "buffer/span.h"
 #include "buffer/line.h"
@@ -102,6 +103,7 @@ void depot_put(struct lido_buffer_pool *pool, uint32_t class_index, const struct
         memcpy(&class->entries[class->count], &entries[count - fit], fit * sizeof *entries);
         class->count += fit;
         trip_unlock(class);
+        decay_arm(pool); /* whoever puts down, a waiter too who came too late for what he was given */
 }
 
 /* ---- the ladder ---- */
@@ -387,10 +389,16 @@ size_t depot_shed(struct lido_buffer_pool *pool, uint32_t class_index, uint32_t 
         return bytes + purge_spans(class, age);
 }
 
+/* A span that is free as a whole counts, though all of it be clean: it was being purged while a trim ended those that it found. */
 static bool any_kept_locked(struct buffer_class *class) REQUIRES(class->lock)
 {
         if (class->count > 0)
                 return true;
+        list_for_each(it, &class->spans[FULLNESS - 1])
+        {
+                if (!(list_entry(it, struct span, link)->flags & SPAN_CALLERS))
+                        return true;
+        }
         for (uint32_t f = 0; f < FULLNESS; f++)
                 list_for_each(it,
                               &class->spans[f]) if (list_entry(it, struct span, link)->kept > 0) return true;

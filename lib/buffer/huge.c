@@ -1,5 +1,6 @@
 #include "buffer/huge.h"
 
+#include "buffer/decay.h"
 #include "buffer/span.h"
 
 #define SHED_BATCH 32
@@ -106,6 +107,7 @@ void huge_put(struct lido_buffer_pool *pool, const struct entry *entry)
         n = pick_locked(pool, spans, keep, 0);
         mutex_unlock(&pool->huge_lock);
         end_all(spans, n);
+        decay_arm(pool);
 }
 
 size_t huge_shed(struct lido_buffer_pool *pool, uint32_t age)

@@ -16,6 +16,7 @@
 #include "base/mem.h"
 #include "base/thread.h"
 #include "keeper/bell.h"
+#include "lido/clock.h"
 
 struct lido_loop {
         struct inbox posts;
@@ -33,6 +34,8 @@ struct lido_loop {
         bool is_closing, is_shut;
         void (*closed)(void *context);
         void *closed_context;
+
+        struct lido_clock_watch clock_watch; /* constant, but for lido's part */
 };
 
 /* What lies in lido_timer.own. */
@@ -73,6 +76,7 @@ static void shut_if_over(struct lido_loop *loop)
         if (!loop->is_closing || loop->holds > 0 || loop->is_shut || !inbox_is_empty(&loop->posts))
                 return;
         loop->is_shut = true;
+        lido_clock_unwatch(&loop->clock_watch);
         while (load_acquire(&loop->posters) > 0)
                 thread_yield();
         bell_close(&loop->bell, note_closed);
@@ -110,6 +114,8 @@ void loop_end_pending(struct lido_loop *loop, struct loop_pending *pending)
         lido_loop_unhold(loop);
 }
 
+static void run_due(struct lido_loop *loop);
+
 static void on_ring(void *loop_pointer)
 {
         struct lido_loop *loop = loop_pointer;
@@ -121,7 +127,14 @@ static void on_ring(void *loop_pointer)
                 letter = letter->next; /* the memory is the poster's again once run is called */
                 post->run(post);
         }
+        if (clock_is_theirs()) /* perhaps it has moved */
+                run_due(loop);
         shut_if_over(loop);
+}
+
+static void on_moved(struct lido_clock_watch *watch)
+{
+        bell_ring(&list_entry(watch, struct lido_loop, clock_watch)->bell);
 }
 
 void lido_loop_post(struct lido_loop *loop, struct lido_post *post)
@@ -136,9 +149,8 @@ void lido_loop_post(struct lido_loop *loop, struct lido_post *post)
 
 static void set_uv_timer(struct lido_loop *loop);
 
-static void on_timer(uv_timer_t *uv_timer)
+static void run_due(struct lido_loop *loop)
 {
-        struct lido_loop *loop = uv_timer->data;
         uint64_t now = clock_now_ns();
         struct heap_node *first;
 
@@ -149,24 +161,29 @@ static void on_timer(uv_timer_t *uv_timer)
                 timer->run(timer);
         }
         set_uv_timer(loop);
-        shut_if_over(loop);
+}
+
+static void on_timer(uv_timer_t *uv_timer)
+{
+        run_due(uv_timer->data);
+        shut_if_over(uv_timer->data);
 }
 
 static void set_uv_timer(struct lido_loop *loop)
 {
         struct heap_node *first = heap_first(&loop->timers);
-        uint64_t now, ms;
+        int64_t ms = -1;
 
         if (loop->is_shut)
                 return;
-        if (!first) {
-                uv_timer_stop(&loop->timer);
-                return;
+        if (first) {
+                uv_update_time(loop->uv); /* the loop's clock stands still while callbacks run */
+                ms = clock_timer_ms(first->due_ns);
         }
-        uv_update_time(loop->uv); /* the loop's clock stands still while callbacks run */
-        now = clock_now_ns();
-        ms = first->due_ns > now ? (first->due_ns - now + NS_PER_MS - 1) / NS_PER_MS : 0;
-        uv_timer_start(&loop->timer, on_timer, ms, 0);
+        if (ms < 0)
+                uv_timer_stop(&loop->timer);
+        else
+                uv_timer_start(&loop->timer, on_timer, (uint64_t)ms, 0);
 }
 
 void lido_timer_set(struct lido_loop *loop, struct lido_timer *timer, uint64_t due_ns)
@@ -223,6 +240,9 @@ int lido_loop_open(struct lido_loop **ret_loop, struct uv_loop_s *uv)
         uv_timer_init(uv, &loop->timer);
         loop->timer.data = loop;
         loop->open_handles = 2;
+        loop->clock_watch.moved = on_moved;
+        if (clock_is_theirs())
+                lido_clock_watch(&loop->clock_watch);
         bell_unref(&loop->bell);
         uv_unref((uv_handle_t *)&loop->timer);
         *ret_loop = loop;

@@ -102,6 +102,88 @@ int lido_pool_rotate(struct lido_pool *pool, int64_t over_ms)
         return LIDO_OK;
 }
 
+/* What lido_pool_rotate_if looks for. */
+struct choice {
+        int (*wants)(void *object, void *context);
+        void *context;
+        int count;
+};
+
+/* The caller has claimed or holds the slot. */
+static void choose(struct lido_pool *pool, struct lido_slot *slot, struct choice *choice)
+{
+        struct thread_self *self = thread_self();
+        void *outer = self->in_hook;
+        int is_wanted;
+
+        self->in_hook = pool; /* to wait for the pool here is refused */
+        is_wanted = choice->wants(load_relaxed(&slot->object), choice->context);
+        self->in_hook = outer;
+        if (!is_wanted)
+                return;
+        store_relaxed(&slot->is_chosen, 1);
+        choice->count++;
+}
+
+/* One that nobody uses is put back as it was, so that it has neither been used nor woken. Returns: false when somebody was faster. */
+static bool choose_idle(struct lido_pool *pool, struct lido_slot *slot, uint64_t word, struct choice *choice)
+{
+        uint64_t generation, gate;
+
+        if (!slots_claim_this(slot, word, &generation))
+                return false;
+        choose(pool, slot, choice);
+        if (!slot_unclaim(slot, word)) {
+                pool_decide_marked(pool, slot, generation);
+                return true;
+        }
+        gate = load_seq_cst(&pool->gate); /* law 2: a waiter may have scanned meanwhile */
+        if (gate & GATE_NOTICE)
+                pool_notice_idle(pool, gate);
+        return true;
+}
+
+/* Returns: false when the slot has moved on. */
+static bool choose_one(struct lido_pool *pool, struct lido_slot *slot, struct choice *choice)
+{
+        uint64_t word = load_acquire(&slot->word);
+
+        switch (word_state(word)) {
+        case SLOT_IDLE:
+        case SLOT_RESTED:
+                return choose_idle(pool, slot, word, choice);
+        case SLOT_LEASED:
+        case SLOT_CHECKING:
+        case SLOT_RESETTING:
+                if (!slot_hold(slot, word_generation(word), word_state(word)))
+                        return false;
+                choose(pool, slot, choice);
+                slot_let_go(slot);
+                return true;
+        default:
+                return true;
+        }
+}
+
+int lido_pool_rotate_if(struct lido_pool *pool, int64_t over_ms, int (*wants)(void *, void *), void *context)
+{
+        struct choice choice = { .wants = wants, .context = context };
+        int rc = check(pool);
+
+        if (rc != LIDO_OK || over_ms < 0 || !wants)
+                return rc != LIDO_OK ? rc : LIDO_EINVAL;
+        if (load_seq_cst(&pool->gate) & GATE_CLOSED)
+                return LIDO_ECLOSED;
+        slots_for_each (slot, &pool->slots)
+                while (!choose_one(pool, slot, &choice))
+                        continue;
+        if (choice.count == 0)
+                return 0;
+        store_seq_cst(&pool->chosen_over_ns, clock_after_ms(1, over_ms));
+        pool_call_keeper(pool);
+        return choice.count;
+}
+
 int lido_pool_adopt(struct lido_pool *pool, void *object)
 {
         struct lido_slot *slot;

@@ -4,20 +4,22 @@
 #include "pool/op.h"
 #include "pool/waitq.h"
 
-/* May this one be replaced: whole, not on its way out, born before the rotation or near the end of its life? */
+/* May this one be replaced: whole, not on its way out, born before the rotation, chosen, or near the end of its life? */
 static bool is_old(struct lido_pool *pool, struct lido_slot *slot, uint64_t word)
 {
         switch (word_state(word)) {
         case SLOT_IDLE:
         case SLOT_RESTED:
         case SLOT_LEASED:
+        case SLOT_CHECKING:
+        case SLOT_RESETTING:
                 break;
         default:
                 return false;
         }
         if (word & (MARK_RETIRE | MARK_REVOKED))
                 return false;
-        return slot->is_aged || load_relaxed(&slot->born_ns) < pool->kept.rotate_began_ns;
+        return slot->is_aged || load_relaxed(&slot->is_chosen) || load_relaxed(&slot->born_ns) < pool->kept.rotate_before_ns;
 }
 
 static uint32_t count_old(struct lido_pool *pool)
@@ -30,7 +32,7 @@ static uint32_t count_old(struct lido_pool *pool)
         return old;
 }
 
-/* Send away the object that is oldest, an idle one rather than a lent one. Returns: false when there is none. */
+/* Send away the object that is oldest, an idle one rather than one that is lent or worked on. Returns: false when there is none. */
 static bool retire_oldest(struct lido_pool *pool)
 {
         struct lido_slot *oldest = NULL;
@@ -39,7 +41,7 @@ static bool retire_oldest(struct lido_pool *pool)
 
         slots_for_each (slot, &pool->slots) {
                 uint64_t word = load_acquire(&slot->word);
-                bool is_idle = word_state(word) != SLOT_LEASED;
+                bool is_idle = word_state(word) == SLOT_IDLE || word_state(word) == SLOT_RESTED;
 
                 if (!is_old(pool, slot, word) || (oldest_is_idle && !is_idle))
                         continue;
@@ -56,7 +58,8 @@ static bool retire_oldest(struct lido_pool *pool)
                 op_want_close(pool, oldest, generation, (enum lido_close_reason)load_relaxed(&oldest->retire_reason));
                 return true;
         }
-        return slot_mark(oldest, word_generation(oldest_word), SLOT_LEASED, MARK_RETIRE);
+        return slot_mark(oldest, word_generation(oldest_word), oldest_is_idle ? SLOT_LEASED : word_state(oldest_word),
+                         MARK_RETIRE);
 }
 
 static bool has_room(struct lido_pool *pool)
@@ -112,16 +115,39 @@ static uint32_t allowed(struct lido_pool *pool, uint64_t now)
 
 /* Take up what lido_pool_rotate has asked for. It concerns what was open when it was called: `now` may be older than that, and
  * than objects that this very turn has opened. */
-static void begin(struct lido_pool *pool)
+static void begin_all(struct lido_pool *pool, uint64_t over_ns)
+{
+        uint64_t asked_ns = load_relaxed(&pool->rotate_asked_ns);
+
+        pool->kept.rotate_before_ns = pool->kept.rotate_began_ns = asked_ns;
+        pool->kept.rotate_ends_ns = asked_ns + clock_min(over_ns, CLOCK_NEVER - 1 - asked_ns);
+}
+
+/* What lido_pool_rotate_if has chosen joins what is left of a rotation under way. */
+static void begin_chosen(struct lido_pool *pool, uint64_t over_ns, uint64_t now)
+{
+        uint64_t ends_ns = now + clock_min(over_ns, CLOCK_NEVER - 1 - now);
+
+        pool->kept.rotate_began_ns = now;
+        if (pool->kept.rotate_ends_ns < ends_ns)
+                pool->kept.rotate_ends_ns = ends_ns;
+}
+
+static void begin(struct lido_pool *pool, uint64_t now)
 {
         uint64_t over_ns = exchange_acq_rel(&pool->rotate_over_ns, 0);
+        uint64_t chosen_over_ns = exchange_acq_rel(&pool->chosen_over_ns, 0);
+        uint32_t live = load_seq_cst(&pool->live);
 
-        if (over_ns == 0)
+        if (over_ns == 0 && chosen_over_ns == 0)
                 return;
-        pool->kept.rotate_began_ns = load_relaxed(&pool->rotate_asked_ns);
-        pool->kept.rotate_ends_ns = pool->kept.rotate_began_ns + clock_min(over_ns, CLOCK_NEVER - 1 - pool->kept.rotate_began_ns);
+        if (over_ns != 0)
+                begin_all(pool, over_ns);
+        if (chosen_over_ns != 0)
+                begin_chosen(pool, chosen_over_ns, now);
         pool->kept.rotate_total = count_old(pool);
-        pool->kept.strength = load_seq_cst(&pool->live);
+        if (pool->kept.strength < live)
+                pool->kept.strength = live;
 }
 
 uint64_t rotate(struct lido_pool *pool, uint64_t now)
@@ -129,7 +155,7 @@ uint64_t rotate(struct lido_pool *pool, uint64_t now)
         uint32_t old;
         uint64_t step;
 
-        begin(pool);
+        begin(pool, now);
         if (pool->kept.rotate_ends_ns == 0)
                 return CLOCK_NEVER;
         old = count_old(pool);

@@ -23,6 +23,7 @@
 #include "keeper/helpers.h"
 #include "keeper/keeper.h"
 #include "keeper/loop.h"
+#include "lido/clock.h"
 #include "pool/op.h"
 
 struct lido_service {
@@ -50,6 +51,7 @@ struct lido_service {
         bool has_begun_to_stop, is_ending, has_abandoned;
         void (*detached)(int status, void *context);
         void *detached_context;
+        struct lido_clock_watch clock_watch; /* constant, but for lido's part */
         _Atomic uint32_t is_forked;  /* the parent's, seen in a child */
         struct lido_service *older;  /* every service that ever was; set when its memory is new, then constant */
         void *shelf_link;
@@ -119,8 +121,14 @@ static void wake(struct pool_host *host)
         sub_seq_cst(&service->wakers, 1);
 }
 
+static void on_moved(struct lido_clock_watch *watch)
+{
+        wake(&list_entry(watch, struct lido_service, clock_watch)->keeper.host);
+}
+
 static void shut_door(struct lido_service *service)
 {
+        lido_clock_unwatch(&service->clock_watch);
         store_seq_cst(&service->is_shut, 1);
         while (load_seq_cst(&service->wakers) > 0)
                 thread_yield();
@@ -153,16 +161,14 @@ static void on_ring(void *service)
 
 static void set_timer(struct lido_service *service, uint64_t due_ns)
 {
-        uint64_t now, ms;
+        int64_t ms;
 
-        if (due_ns == CLOCK_NEVER) {
-                uv_timer_stop(&service->timer);
-                return;
-        }
         uv_update_time(service->loop); /* the loop's clock stands still while callbacks run */
-        now = clock_now_ns();
-        ms = due_ns > now ? (due_ns - now + NS_PER_MS - 1) / NS_PER_MS : 0;
-        uv_timer_start(&service->timer, on_timer, ms, 0);
+        ms = clock_timer_ms(due_ns);
+        if (ms < 0)
+                uv_timer_stop(&service->timer);
+        else
+                uv_timer_start(&service->timer, on_timer, (uint64_t)ms, 0);
 }
 
 static void note_closed(void *context)
@@ -322,6 +328,9 @@ static int open_handles(struct lido_service *service, uv_loop_t *loop, bool is_a
         }
         store_seq_cst(&service->is_awake, 0);
         store_seq_cst(&service->is_shut, 0);
+        service->clock_watch.moved = on_moved;
+        if (clock_is_theirs())
+                lido_clock_watch(&service->clock_watch);
         return LIDO_OK;
 }
 

@@ -131,8 +131,7 @@ static int send_statement(struct ask *ask)
 /* The column has a name of its own, so that it does not count as a set_config of the borrower's. */
 static int send_timeout(struct ask *ask)
 {
-        uint64_t now = clock_now_ns(), deadline_ns = ask->question->deadline_ns;
-        uint64_t left = deadline_ns > now ? (deadline_ns - now + NS_PER_MS - 1) / NS_PER_MS : 0;
+        int64_t left = clock_timeout_ms(ask->question->deadline_ns);
         struct lido_pg_param param = { 0 };
         struct params_statement statement = {
                 .sql = "select pg_catalog.set_config('statement_timeout', $1, true) as lido",
@@ -141,7 +140,7 @@ static int send_timeout(struct ask *ask)
         };
         char digits[16];
 
-        snprintf(digits, sizeof digits, "%d", left > INT32_MAX ? INT32_MAX : left < 1 ? 1 : (int)left);
+        snprintf(digits, sizeof digits, "%d", left < INT32_MAX ? (int)left : INT32_MAX);
         param.value = digits;
         return params_send(ask->conn, &statement);
 }
@@ -357,7 +356,7 @@ enum ask_want ask_next(struct ask *ask, PGresult **ret_result)
                         ask->is_unsent = true;
                         continue;
                 }
-                if (!ask->may_read)
+                if (!ask->may_read && !work_has_pending(ask->conn))
                         return ask->is_unsent ? ASK_READ_WRITE : ASK_READ;
                 if (!read_socket(ask))
                         return fail_by_libpq(ask);

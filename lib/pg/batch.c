@@ -337,7 +337,7 @@ int lido_pg_batch(lido_lease lease, const char *sql, uint32_t param_count, struc
         batch.statement = (struct params_statement){ .name = "", .sql = sql, .count = param_count,
                                                      .result_format = ours.result_format };
         batch.is_atomic = ours.atomic == 1;
-        batch.deadline_ns = ours.timeout_ms ? clock_after_ms(clock_now_ns(), ours.timeout_ms) : CLOCK_NEVER;
+        batch.deadline_ns = clock_deadline(ours.timeout_ms);
         rc = check(&batch);
         if (rc != LIDO_OK)
                 return rc;

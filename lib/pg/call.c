@@ -357,7 +357,7 @@ int lido_pg_query_async(struct lido_pool *pool, struct lido_pg_call *call, const
         own->question.prepare = ours.prepare;
         own->question.is_by_row = call->on_row != NULL;
         own->question.tells_server = ours.server_timeout == 1;
-        own->question.deadline_ns = lease_deadline_ns(&ours);
+        own->question.deadline_ns = clock_deadline(ours.timeout_ms);
         own->loop = call->loop;
         own->lease = call->lease;
         own->is_leased = has_lease;

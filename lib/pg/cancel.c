@@ -1,6 +1,7 @@
 #include "pg/cancel.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 
 #include "base/atomic.h"
@@ -94,7 +95,7 @@ bool cancels_put_off(struct cancels *cancels, struct pg_session *session, lido_o
         bool is_put_off;
 
         mutex_lock(&cancels->lock);
-        is_put_off = session->request_count > 0;
+        is_put_off = load_relaxed(&session->request_count) > 0;
         session->is_put_off = is_put_off;
         if (is_put_off)
                 session->op = op;
@@ -143,6 +144,16 @@ static void carry_out(struct pg_session *session)
         session_answer(session, session->op, want == WORK_DONE);
 }
 
+bool cancels_settle(struct pg_session *session, uint64_t deadline_ns)
+{
+        uint32_t count;
+
+        while ((count = load_acquire(&session->request_count)) != 0)
+                if (!park_wait(&session->request_count, count, deadline_ns))
+                        return load_acquire(&session->request_count) == 0;
+        return true;
+}
+
 /* ---- a request ------------------------------------------------------------------------------------------- */
 
 static void request_unref(struct request *request)
@@ -155,14 +166,17 @@ static void request_unref(struct request *request)
 static void leave(struct cancels *cancels, struct pg_session *session)
 {
         bool must_carry_out;
+        uint32_t left;
 
         mutex_lock(&cancels->lock);
         cancels->request_count--;
-        session->request_count--;
-        must_carry_out = session->request_count == 0 && session->is_put_off;
+        left = load_relaxed(&session->request_count) - 1;
+        must_carry_out = left == 0 && session->is_put_off;
         if (must_carry_out)
                 session->is_put_off = false;
+        store_release(&session->request_count, left); /* pairs with cancels_settle */
         mutex_unlock(&cancels->lock);
+        park_wake(&session->request_count, INT_MAX);
         if (must_carry_out)
                 carry_out(session);
         session_unref(session);
@@ -199,7 +213,7 @@ static int enter(struct cancels *cancels, lido_lease lease, struct pg_session **
                 if (rc != LIDO_OK)
                         break;
                 cancels->request_count++;
-                session->request_count++;
+                add_relaxed(&session->request_count, 1);
                 store_relaxed(&session->was_cancelled, 1);
                 add_relaxed(&session->users, 1);
                 add_relaxed(&cancels->users, 1);

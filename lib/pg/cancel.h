@@ -1,7 +1,8 @@
 /* pg/cancel.h - cancel requests, and the quarantine that keeps a late one from hitting the next borrower.
  *
  * A cancel request names a session, not a statement: sent a moment too late, it ends whatever the session does then. So a session
- * with a request under way is not lent. Who cancels first counts the request on the session, then has the pool doubt
+ * with a request under way is not lent, and who goes on with its lease waits too. (The server signals its process twice, and between
+ * the two the statement can end and the next begin; only when it hangs up are both sent.) Who cancels first counts the request on the session, then has the pool doubt
  * the session, and then looks whether the lease is still valid: if it is, the doubt is on that very lease, and when it ends the
  * session goes to its check or reset first. That work is put off here until the last request has been taken by the
  * server, is done by the thread that sent it, and forgives an error 57014 once.
@@ -34,6 +35,10 @@ bool cancels_put_off(struct cancels *cancels, struct pg_session *session, lido_o
 
 /* Answer an op that was put off, if it still is, with a failure. */
 void cancels_give_up(struct cancels *cancels, lido_op op);
+
+/* Wait until no request is under way for the session of a lease that is the caller's, whose next statement a late one would hit.
+ * Returns: false when one still is at the deadline. Blocks. */
+bool cancels_settle(struct pg_session *session, uint64_t deadline_ns);
 
 /* Send a request for the session of the lease, and wait until the server has taken it or the deadline.
  * Returns: as lido_pg_cancel. */

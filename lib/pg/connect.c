@@ -9,6 +9,7 @@
 #include "base/atomic.h"
 #include "base/clock.h"
 #include "base/mem.h"
+#include "lido/keyed.h"
 #include "pg/failure.h"
 
 /* What a step says that leads to the next one at once. */
@@ -33,6 +34,16 @@ void connect_init(struct connect *connect, const struct connect_tools *tools, ui
         connect->order = mem_zalloc((count ? count : 1) * sizeof *connect->order);
         news_init(&connect->news);
         connect->news.since_ns = clock_now_ns();
+}
+
+void connect_begin(struct connect *connect, const struct connect_tools *tools, lido_op op)
+{
+        size_t size;
+        const void *key = lido_op_key(op, &size);
+
+        connect_init(connect, tools, lido_op_deadline_ns(op));
+        if (key && options_parse_key(key, size, &connect->key, &connect->best) != LIDO_OK)
+                connect->step = CONNECT_STEP_REFUSED;
 }
 
 void connect_init_probe(struct connect *connect, const struct connect_tools *tools, unsigned host, uint64_t deadline_ns)
@@ -82,8 +93,10 @@ void connect_fini(struct connect *connect)
         }
         secret_unref(connect->secret);
         mem_free(connect->order);
+        PQconninfoFree(connect->key);
         connect->secret = NULL;
         connect->order = NULL;
+        connect->key = NULL;
 }
 
 PGconn *connect_take(struct connect *connect)
@@ -343,6 +356,7 @@ static enum connect_want start(struct connect *connect)
         struct options_attempt attempt = {
                 .host = connect->host >= 0 ? &connect->place : NULL,
                 .session_attrs = connect->session_attrs,
+                .key = connect->key,
                 .user = connect->secret ? connect->secret->user : NULL,
                 .password = connect->secret ? connect->secret->password : NULL,
         };
@@ -505,6 +519,8 @@ static enum connect_want take_step(struct connect *connect, bool is_ready)
                 return find_identity(connect);
         case CONNECT_STEP_SET_UP:
                 return set_up(connect);
+        case CONNECT_STEP_REFUSED:
+                return end(connect);
         case CONNECT_STEP_OVER:
                 break;
         }
@@ -558,19 +574,6 @@ void connect_abort(struct connect *connect)
 
 /* ---- on a thread ----------------------------------------------------------------------------------------- */
 
-int connect_poll_ms(uint64_t due_ns)
-{
-        uint64_t now = clock_now_ns();
-
-        if (due_ns == CLOCK_NEVER)
-                return -1;
-        if (due_ns <= now)
-                return 0;
-
-        uint64_t left = (due_ns - now + NS_PER_MS - 1) / NS_PER_MS;
-        return left > 3600000 ? 3600000 : (int)left;
-}
-
 int connect_run(struct connect *connect, int abort_fd)
 {
         static const short events[] = { [CONNECT_READ] = POLLIN, [CONNECT_WRITE] = POLLOUT, [CONNECT_READ_WRITE] = POLLIN | POLLOUT };
@@ -581,7 +584,7 @@ int connect_run(struct connect *connect, int abort_fd)
                         { .fd = connect_fd(connect), .events = events[connect->want] },
                         { .fd = abort_fd, .events = POLLIN },
                 };
-                int ready = poll(fds, 2, connect_poll_ms(connect_due_ns(connect)));
+                int ready = poll(fds, 2, clock_poll_ms(connect_due_ns(connect)));
 
                 if (ready > 0 && fds[1].revents)
                         connect_abort(connect);

@@ -25,6 +25,7 @@
 
 #include <stdint.h>
 
+#include "lido/pool.h"
 #include "pg/credentials.h"
 #include "pg/hosts.h"
 #include "pg/options.h"
@@ -43,6 +44,7 @@ struct connect_tools {
 enum connect_want { CONNECT_READ, CONNECT_WRITE, CONNECT_READ_WRITE, CONNECT_DONE, CONNECT_FAILED };
 enum connect_step {
         CONNECT_STEP_PASS,
+        CONNECT_STEP_REFUSED,
         CONNECT_STEP_HOST,
         CONNECT_STEP_ADDRESSES,
         CONNECT_STEP_SECRET,
@@ -61,6 +63,7 @@ struct connect {
 
         unsigned *order; /* hosts in the order of trying */
         unsigned order_count, order_at, pass;
+        PQconninfoOption *key;     /* what the key of its pool says; NULL: it has none */
         const char *session_attrs; /* of this pass */
         bool is_probe;             /* to this host alone, whatever its role, without set-up */
 
@@ -83,6 +86,9 @@ struct connect {
 
 /* Begin. Owns: to be given to connect_fini. Fails, if it must, at the first advance. */
 void connect_init(struct connect *connect, const struct connect_tools *tools, uint64_t deadline_ns);
+
+/* Begin what a pool has asked for: until its deadline, and as its key says if it has one. */
+void connect_begin(struct connect *connect, const struct connect_tools *tools, lido_op op);
 
 /* Begin, to one host of the list, of whatever role, and without set-up. */
 void connect_init_probe(struct connect *connect, const struct connect_tools *tools, unsigned host, uint64_t deadline_ns);
@@ -109,9 +115,6 @@ void connect_fini(struct connect *connect);
 /* All of it on a thread that may block, in poll(2). It ends early when abort_fd becomes readable.
  * Returns: LIDO_OK, then connect_take; else the code of connect_error. connect_fini in any case. */
 int connect_run(struct connect *connect, int abort_fd);
-
-/* How long until a time, for poll(2). */
-int connect_poll_ms(uint64_t due_ns);
 
 /* Give a connection that was opened here libpq's own notice hooks: they print to stderr. */
 void connect_give_back_notices(PGconn *conn);

@@ -162,7 +162,7 @@ static int open_session(struct connector *self, lido_op op, struct pg_session **
         struct connect connect;
         int rc;
 
-        connect_init(&connect, &self->owner->tools, lido_op_deadline_ns(op));
+        connect_begin(&connect, &self->owner->tools, op);
         rc = connect_run(&connect, self->abort_fd);
         if (rc == LIDO_OK)
                 rc = connectors_wrap(self->owner, &connect, ret_session, error);

@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/sized.h"
+#include "pg/cancel.h"
 #include "pg/failure.h"
 #include "pg/lease.h"
 #include "pg/session.h"
@@ -20,7 +21,7 @@
 #include "pg/work.h"
 
 #define PIECE (64u << 10) /* handed to libpq at once */
-#define LEAVE_MS 2000     /* so long the end of a COPY that is given up may take */
+#define LEAVE_MS 5000     /* so long the end of a COPY that is given up may take */
 #define READ_OFF_MS 500   /* and so long the rest of one out, before it is cancelled */
 
 enum stage { STARTING, WRITING, READING, ENDING, OVER };
@@ -208,7 +209,8 @@ static void leave(struct lido_pg_copy *copy)
                 stop_writing(copy, until_ns);
         else if (copy->stage == READING)
                 stop_reading(copy);
-        if (copy->stage != OVER || PQsetnonblocking(copy->conn, 0) != 0)
+        if (copy->stage != OVER || PQsetnonblocking(copy->conn, 0) != 0 ||
+            !cancels_settle(copy->session, clock_after_ms(clock_now_ns(), LEAVE_MS)))
                 lease_give_up(copy->lease);
         copy->stage = OVER;
 }
@@ -261,7 +263,7 @@ static int open_copy(lido_lease lease, const char *sql, const struct lido_pg_que
         copy->conn = copy->session ? copy->session->conn : NULL;
         copy->wanted = wanted;
         copy->error = ours.error;
-        copy->deadline_ns = lease_deadline_ns(&ours);
+        copy->deadline_ns = clock_deadline(ours.timeout_ms);
         rc = start(copy, sql);
         if (rc == LIDO_OK)
                 *ret_copy = copy;

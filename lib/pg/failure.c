@@ -101,6 +101,16 @@ void failure_set(struct lido_error *error, int code, enum lido_failure failure, 
         append_line(error, text, text + strlen(text));
 }
 
+/* Of a text that was cut, take the beginning of the secret off the end. */
+static void cut_beginning(char *text, size_t size, const char *secret, size_t length)
+{
+        size_t end = strlen(text), at = end < length ? 0 : end - length;
+
+        for (; end == size - 1 && at < end; at++)
+                if (strncmp(text + at, secret, end - at) == 0)
+                        text[at] = '\0';
+}
+
 void failure_redact(struct lido_error *error, const char *secret)
 {
         static const char stars[] = "***";
@@ -110,6 +120,7 @@ void failure_redact(struct lido_error *error, const char *secret)
 
         if (length == 0)
                 return;
+        cut_beginning(error->text, sizeof error->text, secret, length);
         while ((hit = strstr(from, secret)) != NULL) {
                 used += (size_t)snprintf(clean + used, sizeof clean - used, "%.*s%s", (int)(hit - from), from, stars);
                 from = hit + length;

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "pg/cancel.h"
 #include "pg/failure.h"
 #include "pg/pool.h"
 #include "pg/session.h"
@@ -10,7 +11,7 @@
 #include "pg/work.h"
 
 #define READ_OFF_MS 500 /* so long the rest of a statement may take to come */
-#define CANCEL_MS 2000  /* and so long the end of one that has been cancelled */
+#define CANCEL_MS 5000  /* and so long the end of one that has been cancelled */
 
 int lease_check(lido_lease lease)
 {
@@ -28,13 +29,7 @@ bool lease_options_are_valid(const struct lido_pg_query_options *options)
                options->server_timeout <= 1;
 }
 
-uint64_t lease_deadline_ns(const struct lido_pg_query_options *options)
-{
-        return options->timeout_ms ? clock_after_ms(clock_now_ns(), options->timeout_ms) : CLOCK_NEVER;
-}
-
-/* Past the deadline, so that the server need not go on, nor the pool wait for it. */
-static enum ask_want be_late(lido_lease lease, struct ask *ask)
+enum ask_want lease_be_late(lido_lease lease, struct ask *ask)
 {
         if (!ask->tells_server)
                 lido_pg_cancel(lease, 0);
@@ -53,7 +48,7 @@ enum ask_want lease_await(lido_lease lease, struct ask *ask, uint64_t deadline_n
                         return want;
                 rc = wait_for_socket(ask->conn, want == ASK_READ_WRITE, deadline_ns);
                 if (rc == LIDO_EDEADLINE)
-                        return be_late(lease, ask);
+                        return lease_be_late(lease, ask);
                 if (rc != LIDO_OK)
                         return ask_fail(ask, rc, "the connection is lost");
                 ask_ready(ask);
@@ -108,7 +103,8 @@ void lease_leave(lido_lease lease, struct ask *ask)
                 is_cancelled = lido_pg_cancel(lease, CANCEL_MS) == LIDO_OK;
         if (!ask_is_over(ask) && is_cancelled)
                 read_off(ask, SIZE_MAX, CANCEL_MS);
-        if (!ask_is_over(ask) || PQsetnonblocking(session->conn, 0) != 0)
+        if (!ask_is_over(ask) || PQsetnonblocking(session->conn, 0) != 0 ||
+            !cancels_settle(session, clock_after_ms(clock_now_ns(), CANCEL_MS)))
                 lease_give_up(lease);
 }
 

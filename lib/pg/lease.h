@@ -12,13 +12,15 @@
 /* Is it a lease of a connection, that has not ended? Returns: LIDO_OK; LIDO_ESTALE; LIDO_EFOREIGN. */
 int lease_check(lido_lease lease);
 
-/* Options of a statement: are they in range, and until when may it take? */
+/* Are the options of a statement in range? */
 bool lease_options_are_valid(const struct lido_pg_query_options *options);
-uint64_t lease_deadline_ns(const struct lido_pg_query_options *options);
 
 /* Go on until there is a result, or the end. At the deadline the statement is cancelled, unless the server knows of it.
  * Returns: ASK_RESULT; ASK_DONE; ASK_FAILED. */
 enum ask_want lease_await(lido_lease lease, struct ask *ask, uint64_t deadline_ns, PGresult **ret_result);
+
+/* It is not done by its deadline: have it cancelled, so that the server need not go on, nor the pool wait for it. Returns: ASK_FAILED. */
+enum ask_want lease_be_late(lido_lease lease, struct ask *ask);
 
 /* The caller wants no more of it: read the rest, or cancel it if that is long in coming, and put libpq's settings back. If it will
  * not end the connection is closed when the lease is. Blocks: for some seconds at most. */

@@ -132,22 +132,13 @@ void listen_free(struct lido_pg_listener *listener)
 
 /* ---- the thread form --------------------------------------------------------------------------------------- */
 
-static int64_t left_ms(uint64_t deadline_ns)
-{
-        uint64_t now = clock_now_ns();
-
-        if (deadline_ns == CLOCK_NEVER)
-                return LIDO_NEVER;
-        return deadline_ns > now ? (int64_t)((deadline_ns - now + NS_PER_MS - 1) / NS_PER_MS) : 1;
-}
-
 /* Acquire, and listen. */
 static int connect_once(struct lido_pg_listener *listener, uint64_t deadline_ns, struct lido_error *ret_error)
 {
         struct lido_acquire_options acquire = LIDO_ACQUIRE_OPTIONS_INIT;
         int rc;
 
-        acquire.timeout_ms = left_ms(deadline_ns);
+        acquire.timeout_ms = clock_timeout_ms(deadline_ns);
         acquire.tag = listener->options.tag;
         acquire.site = "lido_pg_listen";
         rc = lido_acquire_with(listener->pool, &acquire, &listener->lease);
@@ -270,7 +261,7 @@ static int start(struct lido_pg_listener *listener)
 
         if (listener->loop)
                 return listen_loop_start(listener);
-        rc = connect_once(listener, timeout_ms ? clock_after_ms(clock_now_ns(), timeout_ms) : CLOCK_NEVER, &error);
+        rc = connect_once(listener, clock_deadline(timeout_ms), &error);
         if (rc != LIDO_OK && listener->options.error)
                 *listener->options.error = error;
         listener->options.error = NULL;

@@ -138,7 +138,7 @@ static void wait_for_some(struct pg_monitor *monitor)
                 due_ns = clock_min(due_ns, post->due_ns);
         }
         fds[monitor->count] = (struct pollfd){ .fd = monitor->bell_fd, .events = POLLIN };
-        if (poll(fds, monitor->count + 1, connect_poll_ms(due_ns)) <= 0 || !fds[monitor->count].revents)
+        if (poll(fds, monitor->count + 1, clock_poll_ms(due_ns)) <= 0 || !fds[monitor->count].revents)
                 return;
         while (read(monitor->bell_fd, &count, sizeof count) > 0)
                 continue;

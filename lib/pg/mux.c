@@ -200,11 +200,6 @@ static int take_options(struct lido_pg_exec_options *ours, const struct lido_pg_
         return LIDO_OK;
 }
 
-static uint64_t deadline_of(const struct lido_pg_exec_options *options)
-{
-        return options->timeout_ms ? clock_after_ms(clock_now_ns(), options->timeout_ms) : CLOCK_NEVER;
-}
-
 static struct shard *shard_of_thread(struct lido_pg_mux *mux)
 {
         return &mux->shards[mux->shard_count > 1 ? thread_id() % mux->shard_count : 0];
@@ -252,11 +247,8 @@ static int run_alone(struct lido_pg_mux *mux, const struct statement_of_caller *
         acquire.site = "lido_pg_mux_exec";
         for (int tries = 0; rc == LIDO_ESTALE && tries < STALE_TRIES; tries++) {
                 lido_lease lease;
-                uint64_t now = clock_now_ns();
 
-                acquire.timeout_ms = options->timeout_ms ? options->timeout_ms : LIDO_TIMEOUT_DEFAULT;
-                if (deadline_ns != CLOCK_NEVER)
-                        acquire.timeout_ms = deadline_ns > now ? (int64_t)((deadline_ns - now + NS_PER_MS - 1) / NS_PER_MS) : 1;
+                acquire.timeout_ms = options->timeout_ms ? clock_timeout_ms(deadline_ns) : LIDO_TIMEOUT_DEFAULT;
                 rc = lido_acquire_with(mux->pool, &acquire, &lease);
                 if (rc != LIDO_OK)
                         return refuse(options, rc);
@@ -294,7 +286,7 @@ static int run(struct lido_pg_mux *mux, const struct statement_of_caller *asked,
 {
         struct shard *shard = shard_of_thread(mux);
         enum sql_kind kind = mux_sql_kind(asked->sql);
-        uint64_t deadline_ns = deadline_of(options);
+        uint64_t deadline_ns = clock_deadline(options->timeout_ms);
         int rc = LIDO_OK;
 
         if (kind == SQL_REFUSED) {
@@ -368,7 +360,7 @@ int lido_pg_mux_exec_async(struct lido_pg_mux *mux, const char *sql, const struc
         call->kind = (int)mux_sql_kind(sql);
         if (call->kind == SQL_SHARED && (ours.flags & LIDO_PG_ALONE))
                 call->kind = SQL_ALONE;
-        rc = call->kind == SQL_REFUSED ? LIDO_EINVAL : shard_call(&mux->shards[0], call, deadline_of(&ours));
+        rc = call->kind == SQL_REFUSED ? LIDO_EINVAL : shard_call(&mux->shards[0], call, clock_deadline(ours.timeout_ms));
         if (rc != LIDO_OK)
                 call_unref(call);
         return rc;

@@ -1,5 +1,8 @@
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "base/mem.h"
 #include "pg/failure.h"
@@ -134,6 +137,33 @@ int pipe_send(struct pipe *pipe, struct call *call)
         return LIDO_OK;
 }
 
+static bool set_cork(struct pipe *pipe, int is_on)
+{
+#ifdef TCP_CORK
+        return setsockopt(PQsocket(pipe->conn), IPPROTO_TCP, TCP_CORK, &is_on, sizeof is_on) == 0;
+#else
+        (void)pipe;
+        return !is_on;
+#endif
+}
+
+/* Before libpq 17 each Sync is a system call, and then a packet that wakes the server for one statement. The kernel of a TCP socket
+ * can be told to wait. */
+void pipe_cork(struct pipe *pipe)
+{
+        if (pipe->is_corked || pipe->has_no_cork)
+                return;
+        pipe->has_no_cork = PQsendPipelineSync || !set_cork(pipe, 1);
+        pipe->is_corked = !pipe->has_no_cork;
+}
+
+static void uncork(struct pipe *pipe)
+{
+        if (pipe->is_corked)
+                set_cork(pipe, 0);
+        pipe->is_corked = false;
+}
+
 int pipe_flush(struct pipe *pipe)
 {
         int flushed;
@@ -143,6 +173,7 @@ int pipe_flush(struct pipe *pipe)
         if (!pipe->is_unflushed)
                 return 0;
         flushed = PQflush(pipe->conn);
+        uncork(pipe);
         if (flushed < 0)
                 lose_by_libpq(pipe);
         pipe->is_unflushed = flushed == 1;
@@ -245,8 +276,8 @@ static void finish(struct pipe *pipe, struct call *call)
         session->dirt &= ~(unsigned)DIRT_PLANS; /* that was us */
         if (status == PQTRANS_INTRANS || status == PQTRANS_INERROR)
                 breach(pipe, call, "the statement leaves a transaction open, so it needs a lease of its own");
-        else if ((session->dirt & DIRT_CHANGED) || session->is_evicted || session->is_alarming || session->is_doubtful ||
-                 session->is_fat)
+        else if ((session->dirt & DIRT_CHANGED) || session->is_evicted || session->is_alarming || session->is_refused_write ||
+                 session->is_doubtful || session->is_fat)
                 pipe->state = PIPE_LEAVING;
         move_to_done(pipe, call);
 }
@@ -301,8 +332,10 @@ void pipe_read(struct pipe *pipe)
 
         if (pipe->state == PIPE_LOST)
                 return;
-        is_read = work_consume(pipe->conn);
-        read_results(pipe); /* a FATAL first, then the loss of the connection */
+        do {
+                is_read = work_consume(pipe->conn);
+                read_results(pipe); /* a FATAL first, then the loss of the connection */
+        } while (is_read && pipe->count > 0 && PQstatus(pipe->conn) == CONNECTION_OK && work_has_pending(pipe->conn));
         if (pipe->error.code != LIDO_OK)
                 pipe_lose(pipe, &pipe->error);
         else if (!is_read || PQstatus(pipe->conn) != CONNECTION_OK || pipe->session->is_lost)

@@ -11,6 +11,7 @@
 #define HOLD_MS 100  /* a busy one: then the pool and its other borrowers have their turn */
 #define STUCK_MS 2   /* a pipe that has not answered for so long is avoided, even at the price of one more connection */
 #define HOT 3        /* calls of threads, from which on one more joins them */
+#define CORK_AT 3    /* calls that wait behind one that is sent, so that it is worth two system calls to send them together */
 #define GROW_AT 4    /* calls on each pipe, that one more is wanted */
 
 /* The socket of a pipe on the loop: a dup, for libpq closes its own when it likes. Outlives its pipe by a turn. */
@@ -401,6 +402,8 @@ static void send_call(struct shard *shard, struct pipe *pipe, struct call *call,
 
         if (pipe->count == 0)
                 pipe->moved_ns = now;
+        if (shard->queue_length >= CORK_AT)
+                pipe_cork(pipe);
         rc = pipe_send(pipe, call);
         if (rc == LIDO_OK)
                 return;

@@ -92,7 +92,7 @@ static void set_timer(struct loop_connect *self)
         if (due_ns == CLOCK_NEVER)
                 return;
         uv_update_time(self->timer.loop);
-        uv_timer_start(&self->timer, on_due, (uint64_t)connect_poll_ms(due_ns), 0);
+        uv_timer_start(&self->timer, on_due, (uint64_t)clock_poll_ms(due_ns), 0);
 }
 
 static void on_closed(uv_handle_t *timer)
@@ -151,7 +151,7 @@ void onloop_open(struct onloop *onloop, struct pg_connectors *connectors, const 
         self->connectors = connectors;
         self->op = op;
         list_push_back(&onloop->connects, &self->link);
-        connect_init(&self->connect, tools, lido_op_deadline_ns(op));
+        connect_begin(&self->connect, tools, op);
         uv_timer_start(&self->timer, on_due, 0, 0); /* one step a turn, the first one too */
 }
 

@@ -281,6 +281,42 @@ static bool is_ours(const char *keyword)
                strcmp(keyword, "target_session_attrs") == 0;
 }
 
+/* Those that are a secret, or say where to connect. */
+static const char *misplaced_in_key(const PQconninfoOption *option)
+{
+        for (; option->keyword; option++)
+                if (option->val && (is_ours(option->keyword) || is_secret(option) || strcmp(option->keyword, "service") == 0))
+                        return option->keyword;
+        return NULL;
+}
+
+int options_parse_key(const void *key, size_t size, PQconninfoOption **ret_key, struct lido_error *ret_error)
+{
+        char *text = mem_zalloc(size + 1), *words = NULL, complaint[128];
+        PQconninfoOption *options = NULL;
+        const char *misplaced = NULL;
+
+        if (text && size > 0)
+                memcpy(text, key, size);
+        if (text && strlen(text) == size)
+                options = PQconninfoParse(text, &words);
+        if (options)
+                misplaced = misplaced_in_key(options);
+        if (misplaced)
+                snprintf(complaint, sizeof complaint, "the key says %s, which is the conninfo's to say", misplaced);
+        else if (!options) /* libpq's words might quote a password that has no business there */
+                snprintf(complaint, sizeof complaint, "the key is not such as libpq's conninfo");
+        mem_free(text);
+        PQfreemem(words);
+        if (options && !misplaced) {
+                *ret_key = options;
+                return LIDO_OK;
+        }
+        PQconninfoFree(options);
+        failure_set(ret_error, LIDO_EPERMANENT, LIDO_FAILURE_PERMANENT, complaint);
+        return LIDO_EPERMANENT;
+}
+
 void options_parameters(const struct pg_options *options, struct options_attempt *attempt)
 {
         /* A peer that is gone without a word is noticed in a minute, not after the two hours of the system's default. */
@@ -304,7 +340,9 @@ void options_parameters(const struct pg_options *options, struct options_attempt
         if (!options_value(options, "fallback_application_name"))
                 put(&parameters, "fallback_application_name", options->fallback_name);
         put(&parameters, "application_name", attempt->application_name ? attempt->application_name : options->application_name);
-        put(&parameters, "user", attempt->user); /* the last one counts */
+        for (const PQconninfoOption *option = attempt->key; option && option->keyword; option++) /* the last one counts */
+                put(&parameters, option->keyword, option->val);
+        put(&parameters, "user", attempt->user);
         put(&parameters, "password", attempt->password);
         if (host) {
                 put(&parameters, "host", host->host);

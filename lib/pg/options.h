@@ -43,16 +43,21 @@ void options_fini(struct pg_options *options);
 /* What conninfo says of a keyword; NULL when it is silent. */
 const char *options_value(const struct pg_options *options, const char *keyword);
 
-#define OPTIONS_PARAMETERS 96 /* room for every keyword of libpq (46 in version 18), ours, and the NULL */
+#define OPTIONS_PARAMETERS 144 /* room for every keyword of libpq (46 in version 18) twice, ours, and the NULL */
 
 /* What differs from attempt to attempt, and what PQconnectStartParams takes for it. */
 struct options_attempt {
         const struct pg_host *host; /* NULL: libpq sees to the hosts */
         const char *session_attrs;
+        const PQconninfoOption *key;  /* what the pool's key says; NULL: nothing */
         const char *user, *password;  /* that count instead of conninfo's; NULL: conninfo's */
         const char *application_name; /* likewise, the template filled in */
         const char *keywords[OPTIONS_PARAMETERS], *values[OPTIONS_PARAMETERS];
 };
+
+/* What a key says, which must be how connections differ and not where they go. Owns: *ret_key is to be given to PQconninfoFree, on
+ * success. Returns: LIDO_OK; LIDO_EPERMANENT and *ret_error. */
+int options_parse_key(const void *key, size_t size, PQconninfoOption **ret_key, struct lido_error *ret_error);
 
 /* Fill the arrays. */
 void options_parameters(const struct pg_options *options, struct options_attempt *attempt);

@@ -18,6 +18,7 @@
 #include "base/sized.h"
 #include "lido/loop.h"
 #include "lido/pg.h"
+#include "lido/pg_keyed.h"
 #include "lido/service.h"
 #include "pg/cancel.h"
 #include "pg/connector.h"
@@ -113,11 +114,16 @@ static bool had_pool(int rc)
         return rc == LIDO_OK || rc == LIDO_ECLOSED || rc == LIDO_EPERMANENT || rc == LIDO_EUNAVAIL || rc == LIDO_ETIMEDOUT;
 }
 
-int lido_pg_pool_open(struct lido_pool **ret_pool, struct lido_service *service,
-                      const struct lido_pg_options *pg_options, const struct lido_pool_options *options)
+/* The factory, whose context are connectors of these options. Owns: they are the end hook's, on success. Returns: LIDO_OK; as
+ * options_init and connectors_watch_hosts. */
+static int make_factory(struct lido_factory *factory, struct lido_service *service, const struct lido_pg_options *pg_options,
+                        const char *name)
 {
-        struct lido_factory factory = {
-                .size = sizeof factory,
+        struct pg_options taken;
+        int rc;
+
+        *factory = (struct lido_factory){
+                .size = sizeof *factory,
                 .kind = kind,
                 .flags = LIDO_FACTORY_PEEK_ALWAYS | LIDO_FACTORY_TIMED, /* half a microsecond, beside any query */
                 .open = on_open,
@@ -133,29 +139,56 @@ int lido_pg_pool_open(struct lido_pool **ret_pool, struct lido_service *service,
                 .unwatch = on_unwatch,
                 .end = on_end,
         };
-        struct pg_options taken;
-        int rc;
-
-        rc = options_init(&taken, pg_options, options && options->name ? options->name : "lido");
+        rc = options_init(&taken, pg_options, name ? name : "lido");
         if (rc != LIDO_OK)
                 return rc;
         taken.given.error = NULL; /* the caller's memory */
         if (taken.given.connect_on_loop && lido_service_loop(service))
                 taken.loop = lido_loop_uv(lido_service_loop(service));
-        factory.context = connectors_new(&taken);
-        if (!factory.context) {
+        factory->context = connectors_new(&taken);
+        if (!factory->context) {
                 options_fini(&taken);
                 return LIDO_ENOMEM;
         }
-        rc = connectors_watch_hosts(factory.context);
-        if (rc != LIDO_OK) {
-                connectors_free(factory.context);
+        rc = connectors_watch_hosts(factory->context);
+        if (rc != LIDO_OK)
+                connectors_free(factory->context);
+        return rc;
+}
+
+int lido_pg_pool_open(struct lido_pool **ret_pool, struct lido_service *service,
+                      const struct lido_pg_options *pg_options, const struct lido_pool_options *options)
+{
+        struct lido_factory factory;
+        int rc = make_factory(&factory, service, pg_options, options ? options->name : NULL);
+
+        if (rc != LIDO_OK)
                 return rc;
-        }
         rc = lido_pool_open(ret_pool, service, &factory, options);
         if (rc == LIDO_OK)
                 connectors_set_pool(factory.context, *ret_pool);
         else if (!had_pool(rc))
+                connectors_free(factory.context);
+        return rc;
+}
+
+/* The connectors serve the pools of all keys, and know none of them. */
+int lido_pg_keyed_open(struct lido_keyed **ret_keyed, struct lido_service *service, const struct lido_pg_options *pg_options,
+                       const struct lido_keyed_options *options)
+{
+        struct lido_factory factory;
+        int rc;
+
+        if (!ret_keyed || !service)
+                return LIDO_EINVAL;
+        rc = make_factory(&factory, service, pg_options, options && options->each ? options->each->name : NULL);
+        if (rc != LIDO_OK)
+                return rc;
+        if (connectors_options(factory.context)->given.credentials)
+                rc = LIDO_ENOTSUP;
+        if (rc == LIDO_OK)
+                rc = lido_keyed_open(ret_keyed, service, &factory, options);
+        if (rc != LIDO_OK)
                 connectors_free(factory.context);
         return rc;
 }

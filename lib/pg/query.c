@@ -19,14 +19,17 @@
 #include "pg/session.h"
 #include "pg/wait.h"
 
+#define SMALL_BYTES (64u * 1024)
+
 struct lido_pg_rows {
         struct ask ask;
         lido_lease lease;
         bool is_leased;           /* it has not been given back */
         bool is_owned;            /* the lease is the statement's */
         bool is_over;
-        bool is_streaming;
-        size_t fat_bytes;         /* a row larger than that is to be looked at */
+        bool is_streaming;        /* one small row is followed by another */
+        bool is_watched;          /* before each of them there is something to ask */
+        size_t small_bytes;       /* of a row that counts as small */
         int code;                 /* LIDO_OK until it has failed */
         int index;                /* of the row handed out last */
         PGresult *result;         /* that it is in, and perhaps some after it */
@@ -47,71 +50,93 @@ static void give_back(struct lido_pg_rows *rows)
                 lease_leave(rows->lease, &rows->ask);
 }
 
-static int fail(struct lido_pg_rows *rows)
+static void fail(struct lido_pg_rows *rows)
 {
         rows->code = rows->ask.error.code;
         if (rows->error)
                 *rows->error = rows->ask.error;
         give_back(rows);
-        return rows->code;
 }
 
-/* The lease is the caller's, who may have ended it. */
-static enum ask_want await(struct lido_pg_rows *rows)
+static bool is_stale(const struct lido_pg_rows *rows)
 {
-        if (!rows->is_owned && lido_object(rows->lease) != rows->ask.session)
+        return !rows->is_owned && lido_object(rows->lease) != rows->ask.session;
+}
+
+/* The lease is the caller's, who may have ended it. Between rows that do not stop coming, the deadline counts too. */
+static enum ask_want await(struct lido_pg_rows *rows, bool is_between)
+{
+        if (is_stale(rows))
                 return ask_fail(&rows->ask, LIDO_ESTALE, lido_strerror(LIDO_ESTALE));
+        if (is_between && rows->deadline_ns != CLOCK_NEVER && PQisBusy(rows->ask.conn) && clock_now_ns() >= rows->deadline_ns)
+                return lease_be_late(rows->lease, &rows->ask);
         return lease_await(rows->lease, &rows->ask, rows->deadline_ns, &rows->result);
 }
 
-/* One row is followed by another, and there is all the time in the world: each is then one call of libpq, which waits. */
+/* A large row is fetched when the one before it is gone, and looked at. */
 static bool is_streaming(const struct lido_pg_rows *rows)
 {
-        return rows->is_owned && rows->deadline_ns == CLOCK_NEVER && PQresultStatus(rows->result) == PGRES_SINGLE_TUPLE &&
-               !rows->ask.is_unsent;
+        return rows->result && PQresultStatus(rows->result) == PGRES_SINGLE_TUPLE && !rows->ask.is_unsent &&
+               PQresultMemorySize(rows->result) < rows->small_bytes;
 }
 
-/* Returns: LIDO_OK, and the next result with rows is in rows->result, or NULL at the end. */
-static int fetch(struct lido_pg_rows *rows)
+/* Returns: the next result with rows, which is in rows->result, too; NULL at the end, or when rows->code says why. */
+static PGresult *fetch(struct lido_pg_rows *rows)
 {
+        bool is_between = rows->result != NULL;
+
         PQclear(rows->result);
         rows->result = NULL;
         rows->index = 0;
         rows->is_streaming = false;
         if (rows->is_over)
-                return rows->code;
-        switch (await(rows)) {
+                return NULL;
+        switch (await(rows, is_between)) {
         case ASK_RESULT:
                 rows->is_streaming = is_streaming(rows);
-                return LIDO_OK;
+                break;
         case ASK_DONE:
                 give_back(rows);
-                return LIDO_OK;
+                break;
         default:
-                return fail(rows);
+                fail(rows);
         }
+        return rows->result;
 }
 
-/* hot: measured against PQgetResult in a loop. To ask before each row whether it would block is another call, which parses anew.
- * Returns: as fetch. */
-static int stream(struct lido_pg_rows *rows)
+/* Is the next row to be had without a wait, or may the wait be left to libpq? */
+static bool may_go_on(const struct lido_pg_rows *rows)
 {
-        PGresult *result;
+        return !is_stale(rows) && (rows->deadline_ns == CLOCK_NEVER || !PQisBusy(rows->ask.conn));
+}
 
-        PQclear(rows->result);
+/* Not a small row, or the end of them. */
+static PGresult *stop_streaming(struct lido_pg_rows *rows)
+{
+        PGresult *result = rows->result;
+
+        rows->result = NULL;
+        rows->is_streaming = false;
+        return ask_handle(&rows->ask, result, &rows->result) == ASK_RESULT ? rows->result : fetch(rows);
+}
+
+/* hot: measured against PQgetResult and PQclear in a loop. Where there is no deadline, libpq waits: to ask before each row whether it
+ * would is another call, which parses anew. A row is freed when the next has come, for malloc to find the place of the one before it
+ * as it was; freed first, it would be merged with what lies beside it, and cut out again.
+ * Returns: as fetch. */
+static inline PGresult *stream(struct lido_pg_rows *rows)
+{
+        PGresult *previous = rows->result, *result;
+
+        if (rows->is_watched && !may_go_on(rows))
+                return fetch(rows);
         result = PQgetResult(rows->ask.conn);
         rows->result = result;
-        if (result && PQresultStatus(result) == PGRES_SINGLE_TUPLE && PQresultMemorySize(result) < rows->fat_bytes) {
-                rows->ask.affected++;
-                rows->index = 0;
-                return LIDO_OK;
-        }
-        rows->result = NULL;
-        if (ask_handle(&rows->ask, result, &rows->result) == ASK_RESULT) {
-                rows->index = 0;
-                return LIDO_OK;
-        }
-        return fetch(rows);
+        PQclear(previous);
+        if (!result || PQresultStatus(result) != PGRES_SINGLE_TUPLE || PQresultMemorySize(result) >= rows->small_bytes)
+                return stop_streaming(rows);
+        rows->ask.affected++;
+        return result;
 }
 
 /* ---- the face -------------------------------------------------------------------------------------------- */
@@ -143,7 +168,7 @@ static int take_in(struct question *question, struct lido_pg_query_options *ours
         question->prepare = ours->prepare;
         question->is_by_row = true;
         question->tells_server = ours->server_timeout == 1;
-        question->deadline_ns = lease_deadline_ns(ours);
+        question->deadline_ns = clock_deadline(ours->timeout_ms);
         return LIDO_OK;
 }
 
@@ -155,14 +180,17 @@ static int start(const struct question *question, const struct lido_pg_query_opt
         rows->error = options->error;
         rows->deadline_ns = question->deadline_ns;
         ask_start(&rows->ask, lido_object(lease), question);
-        if (rows->ask.session)
-                rows->fat_bytes = rows->ask.session->options->given.fat_bytes;
-        if (fetch(rows) != LIDO_OK) {
+        rows->is_watched = !rows->is_owned || rows->deadline_ns != CLOCK_NEVER;
+        rows->small_bytes = SMALL_BYTES;
+        if (rows->ask.session && rows->ask.session->options->given.fat_bytes < SMALL_BYTES)
+                rows->small_bytes = rows->ask.session->options->given.fat_bytes;
+        if (!fetch(rows) && rows->code != LIDO_OK) {
                 int rc = rows->code;
 
                 lido_pg_rows_close(rows);
                 return rc;
         }
+        rows->is_streaming = false;
         rows->index = -1; /* the first row is still to be handed out */
         return LIDO_OK;
 }
@@ -216,20 +244,27 @@ int lido_pg_query_on(lido_lease lease, const char *sql, const struct lido_pg_par
         return rc;
 }
 
+static PGresult *next_of_result(struct lido_pg_rows *rows)
+{
+        if (rows->index < 0 && rows->result) { /* it came with the call */
+                rows->is_streaming = is_streaming(rows);
+                rows->index = 0;
+                return rows->result;
+        }
+        return rows->result && ++rows->index < PQntuples(rows->result) ? rows->result : fetch(rows);
+}
+
 /* hot */
 int lido_pg_next_row(struct lido_pg_rows *rows, struct lido_pg_row *ret_row)
 {
+        PGresult *result;
+
         if (!rows || !ret_row)
                 return LIDO_EINVAL;
-        if (rows->index < 0 && rows->result) {
-                rows->index = 0; /* it came with the call */
-        } else if (!rows->result || rows->is_streaming || ++rows->index >= PQntuples(rows->result)) {
-                int rc = rows->is_streaming ? stream(rows) : fetch(rows);
-
-                if (rc != LIDO_OK || !rows->result)
-                        return rows->code;
-        }
-        ret_row->result = rows->result;
+        result = rows->is_streaming ? stream(rows) : next_of_result(rows);
+        if (!result)
+                return rows->code;
+        ret_row->result = result;
         ret_row->index = rows->index;
         return 1;
 }

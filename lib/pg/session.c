@@ -55,6 +55,10 @@ static void adjudicate(struct pg_session *session, const PGresult *result, const
         const struct lido_pg_options *given = &session->options->given;
         int fate = given->adjudicate ? given->adjudicate(state, result, given->adjudicate_context) : LIDO_PG_FATE_DEFAULT;
 
+        if (fate == LIDO_PG_FATE_DEFAULT && strcmp(state, "25006") == 0) {
+                session->is_refused_write = true;
+                return;
+        }
         if (fate == LIDO_PG_FATE_DEFAULT)
                 fate = failure_fate(state);
         if (fate == LIDO_PG_FATE_EVICT)
@@ -287,7 +291,7 @@ bool session_close(struct pg_session *session)
                 session->conn = NULL;
                 PQfinish(conn);
         }
-        is_alarming = session->is_alarming;
+        is_alarming = session->is_alarming || session->is_refused_write;
         leave_host(session);
         session_unref(session);
         return is_alarming;
@@ -430,11 +434,26 @@ static enum lido_verdict verdict_of_active(const struct pg_session *session)
 }
 
 /* hot: measured by tests/bench/lease.c */
+/* A write was refused. By a server that writes elsewhere, the transaction was made read-only by its borrower. What the server is,
+ * it says behind the error and before it is ready again. */
+static void judge_refused_write(struct pg_session *session)
+{
+        PGconn *conn = session->conn;
+
+        if (!session->is_refused_write)
+                return;
+        session->is_refused_write = false;
+        if (!conn || PQtransactionStatus(conn) == PQTRANS_ACTIVE || !is_off(conn, "in_hot_standby") ||
+            !is_off(conn, "default_transaction_read_only"))
+                session->is_alarming = true;
+}
+
 enum lido_verdict session_verdict(struct pg_session *session)
 {
         bool may_reset = session->options->given.reset != LIDO_PG_RESET_NONE;
         enum lido_verdict verdict = LIDO_VERDICT_DEAD;
 
+        judge_refused_write(session);
         if (!session->conn || session->is_lost || session->is_evicted || session->is_fat || is_misplaced(session) ||
             PQstatus(session->conn) != CONNECTION_OK)
                 return LIDO_VERDICT_DEAD;
@@ -485,7 +504,7 @@ void session_forget_plans(struct pg_session *session)
 static const char *start_afresh(struct pg_session *session)
 {
         session_restore(session);
-        session->is_doubtful = session->is_alarming = false;
+        session->is_doubtful = session->is_alarming = session->is_refused_write = false;
         store_relaxed(&session->was_cancelled, 0);
         session->last_status = 0;
         session->syncs = 0;

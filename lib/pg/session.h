@@ -50,6 +50,7 @@ struct pg_session {
         unsigned dirt;      /* owner: enum reset_dirt, since the last reset */
         bool is_evicted;    /* owner: an error was judged so */
         bool is_alarming;   /* owner: an error tells that all sessions are to be checked */
+        bool is_refused_write; /* owner: error 25006 since then; whether that is alarming is judged at rest */
         bool has_conflict;  /* owner: an error asks for the transaction to be run again */
         bool is_fat;        /* owner: a row was larger than fat_bytes */
         struct statements statements; /* owner */
@@ -60,7 +61,7 @@ struct pg_session {
         lido_handle handle;     /* written before it is first lent */
         PGcancel *cancel;       /* constant; freed with the session, not with its connection */
         struct list link;       /* guarded by the lock of cancels */
-        unsigned request_count; /* likewise: cancel requests under way */
+        _Atomic uint32_t request_count; /* written likewise, slept on: cancel requests under way */
         bool is_put_off;        /* likewise: op waits for them to end */
         _Atomic uint32_t was_cancelled; /* atomic: since the last reset; a cancel for a lease just ended may still set it */
 

@@ -58,11 +58,6 @@ static int take_in(options_of *ours, const options_of *theirs)
         return ours->backoff_max_ms >= ours->backoff_min_ms ? LIDO_OK : LIDO_EINVAL;
 }
 
-static uint64_t deadline_of(int64_t timeout_ms)
-{
-        return timeout_ms ? clock_after_ms(clock_now_ns(), timeout_ms) : CLOCK_NEVER;
-}
-
 /* ---- begin, commit, roll back ------------------------------------------------------------------------------ */
 
 static void write_begin(char *sql, size_t size, const options_of *options, uint64_t deadline_ns)
@@ -73,10 +68,10 @@ static void write_begin(char *sql, size_t size, const options_of *options, uint6
                             options->deferrable ? " DEFERRABLE" : "");
 
         if (options->server_timeout && deadline_ns != CLOCK_NEVER) {
-                uint64_t now = clock_now_ns(), left = deadline_ns > now ? (deadline_ns - now) / NS_PER_MS + 1 : 1;
+                int64_t left = clock_timeout_ms(deadline_ns);
 
-                snprintf(sql + used, size - (size_t)used, ";SET LOCAL statement_timeout=%llu",
-                         (unsigned long long)(left < INT32_MAX ? left : INT32_MAX));
+                snprintf(sql + used, size - (size_t)used, ";SET LOCAL statement_timeout=%d",
+                         left < INT32_MAX ? (int)left : INT32_MAX);
         }
 }
 
@@ -110,7 +105,7 @@ int lido_pg_begin(lido_lease lease, const struct lido_pg_transaction_options *op
 
         if (rc == LIDO_OK)
                 rc = lease_check(lease);
-        return rc == LIDO_OK ? begin(lease, &ours, deadline_of(ours.timeout_ms)) : rc;
+        return rc == LIDO_OK ? begin(lease, &ours, clock_deadline(ours.timeout_ms)) : rc;
 }
 
 /* Has the server hung up already? Then nothing that is sent now is ever done. */
@@ -173,7 +168,7 @@ int lido_pg_commit(lido_lease lease, int64_t timeout_ms, struct lido_error *ret_
 {
         int rc = timeout_ms < LIDO_NEVER ? LIDO_EINVAL : lease_check(lease);
 
-        return rc == LIDO_OK ? commit(lease, deadline_of(timeout_ms), ret_error) : rc;
+        return rc == LIDO_OK ? commit(lease, clock_deadline(timeout_ms), ret_error) : rc;
 }
 
 int lido_pg_rollback(lido_lease lease, int64_t timeout_ms, struct lido_error *ret_error)
@@ -183,7 +178,7 @@ int lido_pg_rollback(lido_lease lease, int64_t timeout_ms, struct lido_error *re
 
         if (rc != LIDO_OK)
                 return rc;
-        rc = lease_run(lease, "ROLLBACK", deadline_of(timeout_ms), &error);
+        rc = lease_run(lease, "ROLLBACK", clock_deadline(timeout_ms), &error);
         if (rc != LIDO_OK && ret_error)
                 *ret_error = error;
         return rc;
@@ -216,15 +211,10 @@ static int attempt(struct lido_pool *pool, const options_of *options, uint64_t d
                    void *context, bool *ret_must_repeat)
 {
         struct lido_acquire_options acquire = LIDO_ACQUIRE_OPTIONS_INIT;
-        uint64_t now = clock_now_ns();
         lido_lease lease;
         int rc;
 
-        acquire.timeout_ms = LIDO_TIMEOUT_DEFAULT;
-        if (deadline_ns != CLOCK_NEVER)
-                acquire.timeout_ms = deadline_ns > now ? (int64_t)((deadline_ns - now + NS_PER_MS - 1) / NS_PER_MS) : 1;
-        else if (options->timeout_ms == LIDO_NEVER)
-                acquire.timeout_ms = LIDO_NEVER;
+        acquire.timeout_ms = options->timeout_ms ? clock_timeout_ms(deadline_ns) : LIDO_TIMEOUT_DEFAULT;
         acquire.tag = options->tag;
         acquire.site = "lido_pg_transaction";
         rc = lido_acquire_with(pool, &acquire, &lease);
@@ -266,7 +256,7 @@ int lido_pg_transaction(struct lido_pool *pool, const struct lido_pg_transaction
                 return rc != LIDO_OK ? rc : LIDO_EINVAL;
         if (!pool_is_pg(pool))
                 return LIDO_EFOREIGN;
-        deadline_ns = deadline_of(ours.timeout_ms);
+        deadline_ns = clock_deadline(ours.timeout_ms);
         for (uint32_t attempts = 1;; attempts++) {
                 bool must_repeat = false;
 

@@ -112,6 +112,11 @@ void blame_fill(struct lido_pool *pool, int code, struct lido_blame *blame)
                 ours.last_error = pool->last_error;
                 ours.last_error_age_ns = now - pool->last_error_ns;
         }
+        if (pool->last_discard.at_ns != 0) {
+                memcpy(ours.discard_reason, pool->last_discard.reason, sizeof ours.discard_reason);
+                ours.discard_site = pool->last_discard.site;
+                ours.discard_age_ns = now > pool->last_discard.at_ns ? now - pool->last_discard.at_ns : 0;
+        }
         mutex_unlock(&pool->waitq.lock);
         add_holders(pool, &ours, now);
         ours.cause = cause_of(pool, code, &ours, count);

@@ -213,6 +213,7 @@ void pool_vacate(struct lido_pool *pool, struct lido_slot *slot, uint64_t genera
 
         store_relaxed(&slot->object, NULL);
         store_relaxed(&slot->life, 0);
+        store_relaxed(&slot->is_chosen, 0);
         store_relaxed(&slot->data, NULL);
         store_relaxed(&slot->label, 0);
         store_relaxed(&slot->op_due_ns, CLOCK_NEVER);

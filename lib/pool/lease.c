@@ -484,6 +484,9 @@ HOT int lido_acquire_at(struct lido_pool *pool, int64_t timeout_ms, lido_lease *
         return acquire_plainly(pool, timeout_ms, ret_lease, site);
 }
 
+_Static_assert(offsetof(struct lido_pool, gate) == offsetof(struct lido_pool_face, gate), "lido_try_acquire_here");
+_Static_assert(LIDO_GATE_EXHAUSTED == GATE_EXHAUSTED && LIDO_GATE_SAYS == (GATE_EXHAUSTED | GATE_ACQUIRE), "lido_try_acquire_here");
+
 /* hot: measured by tests/bench */
 HOT int lido_try_acquire_at(struct lido_pool *pool, lido_lease *ret_lease, const char *site)
 {
@@ -703,7 +706,30 @@ HOT int lido_release_at(lido_lease lease, const char *site)
         return LIDO_OK;
 }
 
+/* The lease has ended, and the object is about to be closed. */
+static void tell_discard(struct lido_pool *pool, lido_lease lease, const char *reason, const char *site)
+{
+        struct discard discard = { .site = site };
+        struct lido_event event = { .type = LIDO_EVENT_DISCARDED, .slot = load_relaxed(&lease.slot->index),
+                                    .site = load_relaxed(&lease.slot->site), .other_site = site, .thread = thread_id() };
+
+        if (reason && reason[0] != '\0') {
+                tell_copy(discard.reason, sizeof discard.reason, reason);
+                event.reason = discard.reason;
+                discard.at_ns = clock_now_ns();
+                mutex_lock(&pool->waitq.lock);
+                pool->last_discard = discard;
+                mutex_unlock(&pool->waitq.lock);
+        }
+        pool_emit(pool, &event);
+}
+
 int lido_discard_at(lido_lease lease, const char *site)
+{
+        return lido_discard_because_at(lease, NULL, site);
+}
+
+int lido_discard_because_at(lido_lease lease, const char *reason, const char *site)
 {
         struct lido_pool *pool;
         uint64_t marks;
@@ -719,6 +745,7 @@ int lido_discard_at(lido_lease lease, const char *site)
                 return LIDO_EFORKED;
         if (marks & MARK_LEAKED)
                 tell_leak_ended(pool, lease.slot);
+        tell_discard(pool, lease, reason, site);
         op_want_close(pool, lease.slot, lease.generation + GENERATION_ONE, LIDO_CLOSE_DISCARDED);
         return marks & MARK_REVOKED ? LIDO_EREVOKED : LIDO_OK;
 }

@@ -23,6 +23,7 @@ const char *lido_event_name(int type)
                 [LIDO_EVENT_DEADLOCK] = "deadlock",
                 [LIDO_EVENT_SHED] = "shed",
                 [LIDO_EVENT_SUSPENDED] = "suspended",
+                [LIDO_EVENT_DISCARDED] = "discarded",
         };
 
         return type >= 0 && (size_t)type < sizeof name / sizeof name[0] ? name[type] : "?";

@@ -157,6 +157,7 @@ static void set_up(struct lido_pool *pool, const struct lido_factory *factory,
         store_relaxed(&pool->look_now, 0);
         store_relaxed(&pool->rotate_over_ns, 0);
         store_relaxed(&pool->rotate_asked_ns, 0);
+        store_relaxed(&pool->chosen_over_ns, 0);
         store_relaxed(&pool->release_order, 0);
         store_relaxed(&pool->is_failing, 0);
         store_relaxed(&pool->waitq.poke_sent, 0);
@@ -167,6 +168,7 @@ static void set_up(struct lido_pool *pool, const struct lido_factory *factory,
         store_relaxed(&pool->owner, NULL);
         memset(&pool->last_error, 0, sizeof pool->last_error);
         pool->last_error_ns = 0;
+        memset(&pool->last_discard, 0, sizeof pool->last_discard);
         pool->close_due_ns = CLOCK_NEVER;
         pool->is_freed = 0;
         store_seq_cst(&pool->stage, POOL_ENDED); /* to late lookers, until all else is in place */

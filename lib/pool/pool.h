@@ -91,6 +91,13 @@ struct waitq {
         _Atomic uint32_t long_holds; /* objects have lately been held for long: spinning is in vain */
 };
 
+/* Why a borrower has discarded an object. */
+struct discard {
+        char reason[LIDO_REASON_SIZE];
+        const char *site;
+        uint64_t at_ns; /* 0: nobody has */
+};
+
 struct lido_pool {
         _Atomic uint64_t gate;
 
@@ -109,6 +116,7 @@ struct lido_pool {
         _Atomic uint32_t called;  /* it lies in host->called */
         _Atomic uint64_t rotate_over_ns; /* a rotation is asked for, over so long; 0: none */
         _Atomic uint64_t rotate_asked_ns; /* what was born before is to be replaced; 0: no rotation was ever asked for */
+        _Atomic uint64_t chosen_over_ns; /* a rotation of those chosen is asked for, over so long; 0: none */
         _Atomic uint32_t look_now; /* the keeper is to look at every slot */
         _Atomic uint32_t tried;   /* somebody found nothing idle and did not wait */
         _Atomic uint64_t release_order;
@@ -128,6 +136,7 @@ struct lido_pool {
         _Atomic(struct pool_host *) host; /* written under waitq.lock, under which letters are sent; NULL: orphaned */
         struct lido_error last_error; /* guarded by waitq.lock: of the latest open that failed */
         uint64_t last_error_ns;       /* guarded by waitq.lock; 0: none */
+        struct discard last_discard;  /* guarded by waitq.lock: the latest that had a reason */
         _Atomic uint32_t is_failing;  /* enum lido_failure + 1 of the latest open; 0: it went well */
         uint64_t close_due_ns;        /* guarded by waitq.lock */
         uint32_t is_freed;            /* guarded by waitq.lock: the embedder has given it back */
@@ -152,7 +161,8 @@ struct lido_pool {
                 uint64_t period_ends_ns; /* of the current piece of the idle timeout */
                 uint32_t low_water[IDLE_PERIODS]; /* fewest idle objects in the latest pieces; [0] the current one */
                 uint64_t raise_ns;       /* when limit grows by one again */
-                uint64_t rotate_began_ns, rotate_ends_ns; /* objects born before the first are replaced until the second */
+                uint64_t rotate_before_ns; /* objects born before, and those chosen, are replaced */
+                uint64_t rotate_began_ns, rotate_ends_ns; /* from the first to the second; the second is 0: no rotation */
                 uint32_t rotate_total;   /* so many there were */
                 uint32_t strength;       /* live when the rotation began */
                 uint32_t replacing;      /* opens that are to take the place of an old object */
@@ -258,6 +268,9 @@ void pool_emit(struct lido_pool *pool, struct lido_event *event);
 /* As pool_emit, for an event about a lease, an op or a life of `generation` on a slot that the caller does not own: it may belong
  * to another pool by now, or to none, and then nobody is told, for there is nobody to tell. Misuse is counted. */
 void pool_emit_late(struct lido_pool *pool, struct lido_slot *slot, uint64_t generation, struct lido_event *event);
+
+/* Copy a line of somebody else's: as much of it as there is room for, in whole characters, and none that controls. */
+void tell_copy(char *to, size_t size, const char *from);
 
 /* Add a duration to a histogram of the pool. */
 void pool_record(_Atomic uint64_t *sum_ns, _Atomic uint64_t *max_ns, _Atomic uint64_t *bucket, uint64_t ns);

@@ -14,6 +14,9 @@
 uintptr_t region_base;
 _Atomic uintptr_t region_in_use;
 
+/* The same for code outside the library, whose linker may move it. Whoever reads an old size there calls lido_object. */
+struct lido_slot_range lido_slot_range;
+
 static struct mutex lock = MUTEX_INIT;
 static uintptr_t reserved;              /* guarded by lock */
 static struct lido_slot *shelf[CHUNKS]; /* guarded by lock; linked through slot->letter of the first slot */
@@ -26,6 +29,7 @@ static bool reserve(void)
 
                 if (range != MAP_FAILED) {
                         region_base = (uintptr_t)range;
+                        __atomic_store_n(&lido_slot_range.base, region_base, __ATOMIC_RELAXED);
                         reserved = (uintptr_t)size;
                         return true;
                 }
@@ -44,6 +48,7 @@ static struct lido_slot *carve(unsigned k)
         if (size > reserved - used || mprotect((char *)region_base + used, size, PROT_READ | PROT_WRITE) != 0)
                 return NULL;
         store_relaxed(&region_in_use, used + size);
+        __atomic_store_n(&lido_slot_range.size, used + size, __ATOMIC_RELEASE);
         return (struct lido_slot *)(region_base + used);
 }
 

@@ -165,10 +165,8 @@ bool slot_is_doubted(const struct lido_slot *slot, uint64_t word, struct slots_d
         if (!doubt->by_clock)
                 return false;
         if (doubt->now_ns == 0) {
-                uint64_t boot_ns = clock_boot_ns();
-
+                doubt->is_suspended = clock_suspended_ns() >= doubt->suspended_ns + SUSPEND_NS;
                 doubt->now_ns = clock_now_ns();
-                doubt->is_suspended = boot_ns >= doubt->now_ns + doubt->suspended_ns + SUSPEND_NS;
         }
         return doubt->is_suspended || doubt->now_ns >= clock_after_ms(load_relaxed(&slot->seen_ns), doubt->after_ms);
 }
@@ -252,6 +250,13 @@ bool slots_claim_this(struct lido_slot *slot, uint64_t word, uint64_t *ret_gener
 {
         return (word_state(word) == SLOT_IDLE || word_state(word) == SLOT_RESTED) &&
                claim_as_lease(slot, word, ret_generation);
+}
+
+bool slot_unclaim(struct lido_slot *slot, uint64_t word)
+{
+        uint64_t seen = word_make(word_generation(word), SLOT_LEASED) | (word & MARKS);
+
+        return slot_move(slot, &seen, word);
 }
 
 /* Scans look below `high`: raise it before the slot can hold anything. */

@@ -27,6 +27,7 @@
  *      IDLE, RESTED -> LEASED  slots_claim_this        the keeper claims like any borrower, and then owns a lease
  *      LEASED    -> IDLE       lido_release_at (hot), give_back, pool_offer
  *      LEASED    -> RESTED     doubt_rest: put back with a doubt
+ *      LEASED    -> IDLE, RESTED   slot_unclaim: put back as it was, under the same generation, which nobody has seen as a lease
  *      LEASED    -> LEASED     slot_pass_on            a new generation: the old lease has ended, the slot has not been
  *                                                      free in between. So a slot is handed from hand to hand.
  *      LEASED    -> CHECKING, RESETTING, CLOSING       op_want
@@ -142,6 +143,7 @@ struct lido_slot {
         uint8_t quota;              /* owner: the quota that its lease uses; 0: none */
         uint8_t is_detached;        /* owner: CLOSING, and the object is somebody else's now */
         uint8_t is_stolen;          /* owner: CLOSING, because another pool of the budget needs the permit */
+        _Atomic uint32_t is_chosen; /* its object is to be replaced (lido_pool_rotate_if): whoever has claimed or holds it writes */
 
         _Atomic(void *) data;       /* the borrower's, as long as the object */
         _Atomic(void *) lease_data; /* the borrower's, as long as the lease of lease_data_of */
@@ -261,6 +263,10 @@ struct lido_slot *slots_claim_oldest(struct slots *slots, struct slots_doubt *do
 
 /* Claim this slot out of IDLE or RESTED, if it is still as `word` says. */
 bool slots_claim_this(struct lido_slot *slot, uint64_t word, uint64_t *ret_generation);
+
+/* Put one back that was claimed so and has been lent to nobody, to be again as `word` says; then the caller looks at the gate
+ * (law 2). Returns: false when it was marked meanwhile, and is the caller's still. */
+bool slot_unclaim(struct lido_slot *slot, uint64_t word);
 
 /* Claim the lowest vacant slot for an open. Returns: the slot, now OPENING; NULL: none. */
 struct lido_slot *slots_claim_vacant(struct slots *slots, uint64_t *ret_ticket);

@@ -24,6 +24,19 @@ void pool_emit(struct lido_pool *pool, struct lido_event *event)
         pool_options(pool)->on_event(event, pool_options(pool)->event_context);
 }
 
+void tell_copy(char *to, size_t size, const char *from)
+{
+        size_t length = 0;
+
+        for (; from[length] != '\0' && length + 1 < size; length++)
+                to[length] = (unsigned char)from[length] < ' ' || from[length] == 0x7f ? ' ' : from[length];
+        if (((unsigned char)from[length] & 0xc0) == 0x80) { /* in the middle of a character of several bytes */
+                while (length > 0 && ((unsigned char)from[length] & 0xc0) == 0x80)
+                        length--;
+        }
+        to[length] = '\0';
+}
+
 /* Bucket 4 * e + q holds [2^e * (1 + q/4), 2^e * (1 + (q+1)/4)); below 4 ns they are as good as 0. */
 static unsigned bucket_of(uint64_t ns)
 {

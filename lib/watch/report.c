@@ -67,6 +67,9 @@ size_t lido_blame_text(const struct lido_blame *blame, char *text, size_t size)
         if (blame->last_error_is_set)
                 text_add(&t, "; last open error %.1f s ago: %s%s%s", (double)blame->last_error_age_ns / 1e9,
                     blame->last_error.sqlstate, blame->last_error.sqlstate[0] ? " " : "", blame->last_error.text);
+        if (blame->size >= sizeof *blame && blame->discard_reason[0])
+                text_add(&t, "; last discarded %.1f s ago at %s: %s", (double)blame->discard_age_ns / 1e9,
+                    blame->discard_site ? blame->discard_site : "?", blame->discard_reason);
         for (uint32_t i = 0; i < blame->holders && i < LIDO_BLAME_HOLDERS; i++) {
                 const struct lido_holder *holder = &blame->holder[i];
 

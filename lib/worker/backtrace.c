@@ -28,7 +28,8 @@ void lido_workers_on_signal(int signal_number)
 
                 answer.count = count > 0 ? (uint32_t)count : 0;
                 store_release(&state, ANSWERED);
-                park_wake(&state, 1);
+                if (!clock_is_theirs())
+                        park_wake(&state, 1);
         }
         errno = saved;
 }
@@ -57,7 +58,7 @@ static bool ask(struct lido_workers *ws, struct lido_worker *w)
 {
         bool is_asked = false;
 
-        lock_take(&ws->lock);
+        executor_lock(ws);
         if (w->is_reported && list_is_linked(&w->link)) {
                 store_relaxed(&asked_thread, w->thread_id);
                 store_release(&state, ASKED);
@@ -67,9 +68,20 @@ static bool ask(struct lido_workers *ws, struct lido_worker *w)
         return is_asked;
 }
 
+/* The handler wakes nobody where that would take a lock, and the thread that runs it knows nothing of the embedder's clock. */
+static void await_answer(void)
+{
+        uint64_t deadline = clock_real_ns() + ANSWER_NS;
+
+        while (load_acquire(&state) == ASKED)
+                if (clock_is_theirs() && clock_real_ns() < deadline)
+                        thread_yield();
+                else if (clock_is_theirs() || !park_wait(&state, ASKED, deadline))
+                        return;
+}
+
 bool backtrace_take(struct lido_workers *ws, struct lido_worker *w, struct backtrace *ret_trace)
 {
-        uint64_t deadline = clock_now_ns() + ANSWER_NS;
         bool is_answered = false;
         uint32_t asked = ASKED;
 
@@ -77,8 +89,7 @@ bool backtrace_take(struct lido_workers *ws, struct lido_worker *w, struct backt
                 return false;
         mutex_lock(&asking);
         if (ask(ws, w)) {
-                while (load_acquire(&state) == ASKED && park_wait(&state, ASKED, deadline))
-                        ;
+                await_answer();
                 is_answered = !cas_acquire(&state, &asked, NOBODY);
                 if (is_answered)
                         *ret_trace = answer;

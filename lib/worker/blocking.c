@@ -12,7 +12,7 @@ void lido_blocking_begin(void)
                 return;
         ws = w->workers;
         after_init(&after);
-        lock_take(&ws->lock);
+        executor_lock(ws);
         w->is_blocked = !w->is_lent && ws->blocked < ws->options.blocking_limit;
         if (w->is_blocked) {
                 ws->blocked++;
@@ -32,7 +32,7 @@ void lido_blocking_end(void)
         if (!w || w->blocking == 0 || --w->blocking > 0)
                 return;
         ws = w->workers;
-        lock_take(&ws->lock);
+        executor_lock(ws);
         if (w->is_blocked)
                 ws->blocked--;
         w->is_blocked = false;

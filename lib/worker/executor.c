@@ -75,7 +75,7 @@ static int start_min(struct lido_workers *ws)
                 bool is_reserved;
                 int rc;
 
-                lock_take(&ws->lock);
+                executor_lock(ws);
                 is_reserved = worker_reserve_locked(ws, &w);
                 if (is_reserved)
                         worker_summoned_locked(ws, w);
@@ -111,6 +111,7 @@ int lido_workers_open(struct lido_workers **ret_workers, const struct lido_worke
         ws->idle_timeout_ns = clock_after_ms(0, taken.idle_timeout_ms);
         ws->stuck_after_ns = clock_after_ms(0, taken.stuck_after_ms);
         lists_init(ws);
+        door_init(&ws->door);
         queue_init(&ws->queue, taken.overtake_jobs, clock_after_ms(0, taken.codel_target_ms),
                    clock_after_ms(0, taken.codel_interval_ms));
         fork_register(ws);
@@ -130,7 +131,7 @@ static void wake_idle(struct lido_workers *ws)
         for (;;) {
                 struct list *link;
 
-                lock_take(&ws->lock);
+                executor_lock(ws);
                 link = ws->is_ending || ws->threads - ws->blocked > ws->max ? list_back(&ws->idle) : NULL;
                 if (link)
                         worker_choose_locked(ws, list_entry(link, struct lido_worker, idle_link));
@@ -150,7 +151,7 @@ int lido_workers_resize(struct lido_workers *ws, uint32_t max)
         if (is_foreign(ws))
                 return LIDO_EFORKED;
         after_init(&after);
-        lock_take(&ws->lock);
+        executor_lock(ws);
         ws->max = max;
         if (queue_count(&ws->queue) > 0 || !list_is_empty(&ws->borrowers))
                 summon_locked(ws, &after);
@@ -178,14 +179,14 @@ static bool wait_until(struct lido_workers *ws, bool (*is_so)(struct lido_worker
         bool in_time = true;
         bool so;
 
-        lock_take(&ws->lock);
+        executor_lock(ws);
         while (!(so = is_so(ws)) && in_time) {
                 uint32_t seen = load_relaxed(&ws->quiet_word);
 
                 ws->quiet_waiters++;
                 lock_give(&ws->lock);
                 in_time = park_wait(&ws->quiet_word, seen, deadline);
-                lock_take(&ws->lock);
+                executor_lock(ws);
                 ws->quiet_waiters--;
         }
         lock_give(&ws->lock);
@@ -215,7 +216,7 @@ static bool fail_one(struct lido_workers *ws, struct list *line)
 {
         struct list *link;
 
-        lock_take(&ws->lock);
+        executor_lock(ws);
         link = list_front(line);
         if (link) {
                 struct waiter *waiter = list_entry(link, struct waiter, link);
@@ -249,7 +250,7 @@ int lido_workers_close(struct lido_workers *ws)
         if (is_foreign(ws))
                 return LIDO_EFORKED;
         list_init(&dropped);
-        lock_take(&ws->lock);
+        executor_lock(ws);
         ws->is_closed = true;
         drop_delayed_locked(ws, &dropped);
         lock_give(&ws->lock);
@@ -267,7 +268,7 @@ static void drop_rest(struct lido_workers *ws)
         struct job *job;
 
         list_init(&dropped);
-        lock_take(&ws->lock);
+        executor_lock(ws);
         store_release(&ws->is_stopping, 1);
         while ((job = queue_peek(&ws->queue)) != NULL) {
                 job_drop_locked(ws, job, &dropped);
@@ -328,7 +329,7 @@ int lido_workers_shutdown(struct lido_workers *ws, int64_t timeout_ms)
         lido_workers_close(ws);
         if (!wait_until(ws, is_quiet_locked, deadline))
                 drop_rest(ws);
-        lock_take(&ws->lock);
+        executor_lock(ws);
         ws->is_ending = true;
         lock_give(&ws->lock);
         wake_idle(ws);

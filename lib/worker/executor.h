@@ -21,7 +21,7 @@
  * Invariants (executor_check), with the lock held:
  *      threads == busy + idle (length of the stack) + held            busy counts those being started, too
  *      threads - blocked <= max, but for surplus threads that have yet to notice
- *      a job is queued and somebody idle  =>  waking > 0: a worker is on its way, and wakes the next if jobs are left
+ *      a job is queued or at the door and somebody idle  =>  waking > 0: a worker is on its way, and wakes the next if jobs are left
  *      batchers == workers that have taken several jobs and have not come back for more
  *
  * Why no job is left behind. A job enters the queue under the lock, and the same hold either finds a wake under way, or
@@ -44,6 +44,7 @@
 #include "base/park.h"
 #include "base/thread.h"
 #include "base/waiter.h"
+#include "worker/door.h"
 #include "worker/lock.h"
 #include "worker/queue.h"
 
@@ -152,7 +153,8 @@ struct lido_workers {
         uint32_t epoch;            /* of the process; see fork.c */
         struct list registry_link; /* fork.c's lock */
 
-        /* Two lines travel between cores with every job: this one and the first of the queue. */
+        /* Three lines travel between cores: that of the door with every job, this one and the first of the queue with every
+         * turn of a worker. */
         struct lock lock __attribute__((aligned(64)));
         uint32_t max;       /* lock */
         uint32_t threads;   /* lock: all that live, but those in `leaving` */
@@ -166,6 +168,7 @@ struct lido_workers {
         bool is_closed;     /* lock: no new jobs */
         bool is_lingering;  /* lock: a worker looks at the queue before it sleeps */
         struct queue queue; /* lock */
+        struct door door;   /* its own lock, inside of ours; see door.h */
 
         uint32_t idle_count;  /* lock: length of `idle` */
         uint32_t busy;        /* lock: see above */
@@ -195,6 +198,24 @@ struct lido_workers {
         struct lido_worker_stats stats; /* lock: the counters; gauges are filled in by lido_workers_stats */
         uint64_t ran_by_ended;          /* lock: `ran` of workers that have ended */
 };
+
+/* ---- door.c: jobs that have come in beside the lock ------------------------------------------------------- */
+
+/* Move them into the queue; and shut the door as well. */
+void door_empty_locked(struct lido_workers *ws) REQUIRES(ws->lock);
+void door_shut_locked(struct lido_workers *ws) REQUIRES(ws->lock);
+
+/* Before the lock is given back by those who do not shut the door, or wish it open: open it, or shut it and have somebody
+ * come for what was left in it. */
+void door_settle_locked(struct lido_workers *ws, struct after *after) REQUIRES(ws->lock);
+
+/* Take the lock, and shut the door: all jobs are in the queue, and stay. */
+static inline void executor_lock(struct lido_workers *ws) ACQUIRES(ws->lock) NO_THREAD_SAFETY
+{
+        lock_take(&ws->lock);
+        if (door_is_open(&ws->door))
+                door_shut_locked(ws);
+}
 
 /* ---- threads.c: workers from job to job ------------------------------------------------------------------- */
 

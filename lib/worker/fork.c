@@ -20,7 +20,7 @@ static void lock_all(void) NO_THREAD_SAFETY
 {
         mutex_lock(&registry);
         list_for_each(link, &executors)
-                lock_take(&list_entry(link, struct lido_workers, registry_link)->lock);
+                executor_lock(list_entry(link, struct lido_workers, registry_link));
 }
 
 static void unlock_all(void) NO_THREAD_SAFETY

@@ -49,7 +49,7 @@ static struct job *take_one(struct lido_workers *ws, struct group *g)
         struct list *link;
 
         after_init(&after);
-        lock_take(&ws->lock);
+        executor_lock(ws);
         link = list_front(&g->queued);
         if (link) {
                 job = list_entry(link, struct job, group_link);
@@ -119,7 +119,7 @@ int lido_group_cancel(struct lido_group *group)
                 return LIDO_EFORKED;
         list_init(&dropped);
         after_init(&after);
-        lock_take(&ws->lock);
+        executor_lock(ws);
         store_release(&g->is_canceled, 1);
         count = drop_all_locked(ws, &g->queued, &dropped) + drop_all_locked(ws, &g->parked, &dropped);
         room_give_locked(ws, &after);

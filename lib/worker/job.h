@@ -98,10 +98,13 @@ static inline enum job_state job_state(struct job *job)
         return (enum job_state)load_relaxed(&job->state);
 }
 
-/* May the caller submit it? */
+/* May the caller submit it? Whoever is told that, also without having waited for its end, sees the last worker through
+ * with it. */
 static inline bool job_is_callers(struct job *job)
 {
-        return job_state(job) == JOB_IDLE || job_state(job) == JOB_RELEASED;
+        enum job_state state = (enum job_state)load_acquire(&job->state); /* pairs with job_move */
+
+        return state == JOB_IDLE || state == JOB_RELEASED;
 }
 
 #ifdef LIDO_DEBUG
@@ -112,7 +115,7 @@ extern const uint16_t job_arrows[JOB_STATES]; /* bit N: may move to state N */
 static inline void job_move(struct job *job, enum job_state to)
 {
         debug_assert(job_arrows[job_state(job)] & (1u << to));
-        store_relaxed(&job->state, (uint8_t)to);
+        store_release(&job->state, (uint8_t)to); /* pairs with job_is_callers */
 }
 
 /* The job is claimed and `run` is about to be called: whose is it from now on? */

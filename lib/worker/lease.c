@@ -74,7 +74,7 @@ static int wait_in_line(struct lido_workers *ws, struct loan_waiter *borrower, u
         enum waiter_state outcome = waiter_sleep(&borrower->waiter, deadline);
 
         if (outcome == WAITER_WAITING) {
-                lock_take(&ws->lock);
+                executor_lock(ws);
                 list_unlink(&borrower->waiter.link);
                 waiter_settle(&borrower->waiter, WAITER_TIMED_OUT);
                 outcome = (enum waiter_state)load_acquire(&borrower->waiter.state);
@@ -96,7 +96,7 @@ int lido_thread_acquire_at(struct lido_workers *ws, int64_t timeout_ms, lido_thr
                 return LIDO_EINVAL;
         if (is_foreign(ws))
                 return LIDO_EFORKED;
-        lock_take(&ws->lock);
+        executor_lock(ws);
         rc = try_locked(ws, site, &start, &loan);
         if (rc == LIDO_EEXHAUSTED && timeout_ms != 0) {
                 if (worker_self() && worker_self()->workers == ws) {
@@ -157,7 +157,7 @@ int lido_thread_run_at(lido_thread thread, struct lido_job *public_job, const ch
 
         if (rc != LIDO_OK)
                 return rc;
-        lock_take(&ws->lock);
+        executor_lock(ws);
         rc = loan_check_locked(w, thread.generation);
         if (rc == LIDO_OK)
                 rc = run_locked(ws, w, job, &call);
@@ -215,7 +215,7 @@ int lido_thread_release_at(lido_thread thread, const char *site)
         if (is_foreign(ws))
                 return LIDO_EFORKED;
         after_init(&after);
-        lock_take(&ws->lock);
+        executor_lock(ws);
         rc = loan_check_locked(w, thread.generation);
         if (rc == LIDO_OK)
                 take_back_locked(ws, w, &after);

@@ -72,7 +72,7 @@ static void leave_finally(struct lido_workers *ws, struct lido_worker *w)
 {
         _Atomic uint32_t *word = &ws->quiet_word;
 
-        lock_take(&ws->lock);
+        executor_lock(ws);
         ws->leaving--;
         list_push_back(&ws->ended, &w->link);
         store_relaxed(word, load_relaxed(word) + 1);
@@ -103,7 +103,7 @@ static void arrive(struct lido_workers *ws, struct lido_worker *w)
                 backtrace_admit(ws->options.backtrace_signal);
         if (ws->options.on_start)
                 ws->options.on_start(w->number, ws->options.context);
-        lock_take(&ws->lock);
+        executor_lock(ws);
         list_push_back(&ws->all, &w->link);
         lock_give(&ws->lock);
 }
@@ -114,7 +114,7 @@ static void tell_unstuck(struct lido_workers *ws, struct lido_worker *w)
         struct lido_worker_event event;
         bool was_reported;
 
-        lock_take(&ws->lock);
+        executor_lock(ws);
         was_reported = w->is_reported;
         w->is_reported = false;
         report_describe_locked(ws, w, &event);
@@ -191,7 +191,7 @@ static void on_death(void *argument)
         event.site = load_relaxed(&w->site);
         worker_unwind(w);
         after_init(&after);
-        lock_take(&ws->lock);
+        executor_lock(ws);
         bequeath_locked(ws, w, &after);
         lock_give(&ws->lock);
         after_unlock(ws, &after);
@@ -221,7 +221,7 @@ int worker_start(struct lido_workers *ws, struct lido_worker *w)
         if (rc == LIDO_OK)
                 return LIDO_OK;
         after_init(&after);
-        lock_take(&ws->lock);
+        executor_lock(ws);
         ws->stats.started--;
         ws->stats.start_failed++;
         ws->threads--;
@@ -244,7 +244,7 @@ void workers_reap(struct lido_workers *ws)
                 struct list *link;
                 struct lido_worker *w;
 
-                lock_take(&ws->lock);
+                executor_lock(ws);
                 link = list_front(&ws->ended);
                 if (link)
                         list_unlink(link);
@@ -253,7 +253,7 @@ void workers_reap(struct lido_workers *ws)
                         return;
                 w = list_entry(link, struct lido_worker, link);
                 thread_join(&w->thread);
-                lock_take(&ws->lock);
+                executor_lock(ws);
                 list_push_back(&ws->spare, &w->link);
                 lock_give(&ws->lock);
         }

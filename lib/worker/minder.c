@@ -85,7 +85,7 @@ int lido_submit_after_at(struct lido_workers *ws, struct lido_job *public_job, i
         if (rc != LIDO_OK)
                 return rc;
         after_init(&after);
-        lock_take(&ws->lock);
+        executor_lock(ws);
         rc = delay_locked(ws, job, clock_after_ms(clock_now_ns(), delay_ms));
         if (rc == LIDO_OK) {
                 job->site = site;
@@ -169,7 +169,7 @@ static void minder_main(void *argument)
 {
         struct lido_workers *ws = argument;
 
-        lock_take(&ws->lock);
+        executor_lock(ws);
         while (!ws->is_minder_ending) {
                 struct reports reports = { .count = 0 };
                 uint64_t now = clock_now_ns();
@@ -187,7 +187,7 @@ static void minder_main(void *argument)
                 tell(ws, &reports);
                 while (load_acquire(&ws->minder_word) == 0 && park_wait(&ws->minder_word, 0, deadline))
                         ;
-                lock_take(&ws->lock);
+                executor_lock(ws);
         }
         lock_give(&ws->lock);
 }
@@ -199,7 +199,7 @@ static void give_up(struct lido_workers *ws)
         struct list dropped;
 
         list_init(&dropped);
-        lock_take(&ws->lock);
+        executor_lock(ws);
         ws->has_minder = false;
         while ((node = heap_first(&ws->delayed)) != NULL) {
                 job_drop_locked(ws, job_of_due(node), &dropped);
@@ -215,7 +215,7 @@ int minder_start(struct lido_workers *ws)
         char name[16];
         int rc;
 
-        lock_take(&ws->lock);
+        executor_lock(ws);
         has_minder = ws->has_minder || ws->is_closed;
         ws->has_minder |= !ws->is_closed;
         lock_give(&ws->lock);
@@ -234,7 +234,7 @@ void minder_stop(struct lido_workers *ws)
         bool had_minder;
 
         after_init(&after);
-        lock_take(&ws->lock);
+        executor_lock(ws);
         had_minder = ws->has_minder;
         ws->is_minder_ending = true;
         minder_call_locked(ws, &after);

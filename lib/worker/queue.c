@@ -19,6 +19,22 @@ void queue_init(struct queue *queue, uint32_t overtake_jobs, uint64_t target_ns,
         queue->is_standing = false;
 }
 
+void queue_adopt(struct queue *queue, struct list *jobs, uint32_t count)
+{
+        struct list *class = &queue->class[QUEUE_NORMAL];
+
+        count += load_relaxed(&queue->count);
+        jobs->next->prev = class->prev;
+        class->prev->next = jobs->next;
+        jobs->prev->next = class;
+        class->prev = jobs->prev;
+        list_init(jobs);
+        queue->filled |= (uint16_t)(1u << QUEUE_NORMAL);
+        store_relaxed(&queue->count, count);
+        if (count > queue->peak)
+                queue->peak = count;
+}
+
 void queue_push_front(struct queue *queue, struct job *job)
 {
         struct list *class = &queue->class[queue_class_of(job)];

@@ -10,7 +10,7 @@
 
 #include "worker/job.h"
 
-enum { QUEUE_CLASSES = 3 };
+enum { QUEUE_CLASSES = 3, QUEUE_NORMAL = 1 };
 
 /* The first line is all that push and pop touch. */
 struct queue {
@@ -68,6 +68,9 @@ static inline void queue_push(struct queue *queue, struct job *job)
         if (count > queue->peak)
                 queue->peak = count;
 }
+
+/* Put many of normal priority in, in their order; the list is empty then. */
+void queue_adopt(struct queue *queue, struct list *jobs, uint32_t count);
 
 /* Put a job back that has been taken out: it is the oldest of its class. */
 void queue_push_front(struct queue *queue, struct job *job);

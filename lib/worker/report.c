@@ -35,7 +35,7 @@ void report_misuse(struct lido_workers *ws, int code, const char *site)
         struct lido_worker_event event = { .type = LIDO_WORKER_EVENT_MISUSE, .code = code, .site = site };
 
         event.worker = LIDO_UNLIMITED;
-        lock_take(&ws->lock);
+        executor_lock(ws);
         ws->stats.misused++;
         lock_give(&ws->lock);
         report_event(ws, &event);
@@ -61,7 +61,7 @@ void report_holders(struct lido_workers *ws)
                 struct lido_worker_event event;
                 struct lido_worker *next = NULL;
 
-                lock_take(&ws->lock);
+                executor_lock(ws);
                 list_for_each(link, &ws->all) {
                         struct lido_worker *w = list_entry(link, struct lido_worker, link);
 
@@ -130,7 +130,7 @@ int lido_workers_stats(struct lido_workers *ws, struct lido_worker_stats *stats)
         if (is_foreign(ws))
                 return LIDO_EFORKED;
         room = sized_room(stats->size, sizeof now);
-        lock_take(&ws->lock);
+        executor_lock(ws);
         now = ws->stats;
         gauges_locked(ws, &now);
         lock_give(&ws->lock);
@@ -143,7 +143,7 @@ void executor_check(struct lido_workers *ws)
 {
         uint32_t held = 0, lent = 0, batchers = 0;
 
-        lock_take(&ws->lock);
+        executor_lock(ws);
         queue_check(&ws->queue);
         list_for_each(link, &ws->all) {
                 struct lido_worker *w = list_entry(link, struct lido_worker, link);

@@ -97,7 +97,7 @@ static int wait_for_room(struct lido_workers *ws, struct job *job) REQUIRES(ws->
         deadline = clock_after_ms(clock_now_ns(), ws->options.queue_timeout_ms);
         outcome = waiter_sleep(&room.waiter, deadline);
         if (outcome == WAITER_WAITING) {
-                lock_take(&ws->lock);
+                executor_lock(ws);
                 list_unlink(&room.waiter.link);
                 if (waiter_settle(&room.waiter, WAITER_TIMED_OUT))
                         ws->stats.rejected++;
@@ -180,6 +180,7 @@ static int submit_admitted(struct lido_workers *ws, struct job *job) REQUIRES(ws
         if (submit_enqueue_locked(ws, job))
                 called = job->group;
         summon_locked(ws, &after);
+        door_settle_locked(ws, &after);
         lock_give(&ws->lock);
         after_unlock(ws, &after);
         if (called)
@@ -187,16 +188,13 @@ static int submit_admitted(struct lido_workers *ws, struct job *job) REQUIRES(ws
         return LIDO_OK;
 }
 
-/* hot: measured by the throughput workload of the worker benches */
-NO_THREAD_SAFETY /* the lock is released by what is called last */
-int lido_submit_at(struct lido_workers *ws, struct lido_job *public_job, const char *site)
+/* By the way that needs the executor's lock. */
+static NO_THREAD_SAFETY /* the lock is released by what is called last */
+int submit_by_lock(struct lido_workers *ws, struct job *job, const char *site)
 {
-        struct job *job = job_of(public_job);
-        int rc = submit_check(ws, public_job);
+        int rc;
 
-        if (rc != LIDO_OK)
-                return rc;
-        lock_take(&ws->lock);
+        executor_lock(ws);
         rc = submit_admit_locked(ws, job);
         if (rc != LIDO_OK) {
                 lock_give(&ws->lock);
@@ -212,6 +210,27 @@ int lido_submit_at(struct lido_workers *ws, struct lido_job *public_job, const c
         if (rc != LIDO_OK)
                 job_unhold(job);
         return rc;
+}
+
+/* hot: measured by the throughput workload of the worker benches */
+int lido_submit_at(struct lido_workers *ws, struct lido_job *public_job, const char *site)
+{
+        struct job *job = job_of(public_job);
+        int rc = submit_check(ws, public_job);
+
+        if (rc != LIDO_OK)
+                return rc;
+        if (door_is_open(&ws->door) && door_suits(job))
+                switch (door_enter(ws, &ws->door, job, site)) {
+                case DOOR_TAKEN:
+                        return LIDO_OK;
+                case DOOR_NOT_YOURS:
+                        report_misuse(ws, LIDO_EBUSY, site);
+                        return LIDO_EBUSY;
+                case DOOR_SHUT:
+                        break;
+                }
+        return submit_by_lock(ws, job, site);
 }
 
 /* ---- cancel ----------------------------------------------------------------------------------------------- */
@@ -310,7 +329,7 @@ int lido_job_cancel(struct lido_job *public_job)
         if (job_state(job) == JOB_LEASING && lease_job_cancel(job))
                 return LIDO_OK;
         after_init(&after);
-        lock_take(&ws->lock);
+        executor_lock(ws);
         group = job->group;
         rc = cancel_locked(ws, job, &ends);
         if (rc == LIDO_OK) {

@@ -285,6 +285,8 @@ static struct job *take_locked(struct lido_workers *ws, struct lido_worker *w, s
                 goto watch;
         if (!lend_to_waiter_locked(ws, w, after) && ws->threads - ws->blocked <= ws->max) {
                 reclaim_locked(ws);
+                if (load_relaxed(&ws->door.count) > 0)
+                        door_empty_locked(ws);
                 job = take_queued_locked(ws, after);
                 if (job) {
                         take_several_locked(ws, w);
@@ -343,12 +345,12 @@ static bool linger(struct lido_workers *ws, struct lido_worker *w) REQUIRES(ws->
                 return false;
         ws->is_lingering = true;
         lock_give(&ws->lock);
-        end = clock_now_ns() + ws->options.linger_us * NS_PER_US;
+        end = clock_real_ns() + ws->options.linger_us * NS_PER_US;
         do
                 for (int i = 0; i < 32 && queue_count(&ws->queue) == 0; i++)
                         cpu_relax();
-        while (queue_count(&ws->queue) == 0 && clock_now_ns() < end);
-        lock_take(&ws->lock);
+        while (queue_count(&ws->queue) == 0 && clock_real_ns() < end);
+        executor_lock(ws);
         ws->is_lingering = false;
         w->has_lingered = true;
         if (queue_count(&ws->queue) > 0)
@@ -400,11 +402,19 @@ void worker_loop(struct lido_workers *ws, struct lido_worker *w)
                         uint32_t count = w->batched;
 
                         w->has_lingered = false;
+                        door_settle_locked(ws, &after);
                         lock_give(&ws->lock);
                         after_unlock(ws, &after);
                         run_taken(w, job, count);
                         lock_take(&ws->lock);
                         continue;
+                }
+                if (door_is_open(&ws->door)) { /* nobody sleeps beside an open door */
+                        door_shut_locked(ws);
+                        if (!after.any)
+                                continue;
+                        if (queue_count(&ws->queue) > 0)
+                                summon_locked(ws, &after);
                 }
                 if (after.any) { /* tell first, then sleep: whoever waits for quiet waits for that too */
                         lock_give(&ws->lock);

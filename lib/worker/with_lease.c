@@ -126,7 +126,7 @@ static void on_lease(struct lido_request *request, int status, lido_lease lease)
         struct lido_workers *ws = job->workers;
         struct wait *wait = wait_of(lease_job);
 
-        lock_take(&ws->lock);
+        executor_lock(ws);
         if (status == LIDO_OK)
                 lease_job->lease = lease;
         if (wait->code == LIDO_OK)
@@ -177,7 +177,7 @@ static int undo(struct lido_workers *ws, struct lido_lease_job *lease_job, int r
         struct after after;
 
         after_init(&after);
-        lock_take(&ws->lock);
+        executor_lock(ws);
         if (wait->code != LIDO_OK) {
                 end_waiting(ws, job, wait->code);
                 return LIDO_OK;
@@ -202,13 +202,13 @@ static void in_line(struct lido_workers *ws, struct lido_lease_job *lease_job) N
         struct wait *wait = wait_of(lease_job);
         bool is_canceled;
 
-        lock_take(&ws->lock);
+        executor_lock(ws);
         wait->is_in_line = true;
         is_canceled = wait->code != LIDO_OK && !wait->is_settled;
         if (is_canceled) {
                 lock_give(&ws->lock);
                 lido_cancel(&lease_job->request);
-                lock_take(&ws->lock);
+                executor_lock(ws);
         }
         let_go(ws, job);
 }
@@ -225,7 +225,7 @@ int lido_submit_with_lease_at(struct lido_workers *ws, struct lido_pool *pool, s
         if (rc != LIDO_OK)
                 return rc;
         timeout_ms = lease_job->timeout_ms == 0 ? LIDO_TIMEOUT_DEFAULT : lease_job->timeout_ms;
-        lock_take(&ws->lock);
+        executor_lock(ws);
         rc = wait_begin_locked(ws, lease_job, site);
         lock_give(&ws->lock);
         if (rc == LIDO_EBUSY)
@@ -253,7 +253,7 @@ static void cancel_waiting(struct lido_workers *ws, struct job *job, int code) R
         if (wait->is_in_line) {
                 lock_give(&ws->lock);
                 lido_cancel(&lease_job->request);
-                lock_take(&ws->lock);
+                executor_lock(ws);
         }
         let_go(ws, job);
 }
@@ -262,7 +262,7 @@ bool lease_job_cancel(struct job *job) NO_THREAD_SAFETY
 {
         struct lido_workers *ws = job->workers;
 
-        lock_take(&ws->lock);
+        executor_lock(ws);
         if (job_state(job) != JOB_LEASING) {
                 lock_give(&ws->lock);
                 return false;
@@ -287,11 +287,11 @@ int lease_jobs_cancel(struct lido_workers *ws, struct lido_group *group, int cod
         struct job *job;
         int count = 0;
 
-        lock_take(&ws->lock);
+        executor_lock(ws);
         while ((job = next_waiting_locked(ws, group)) != NULL) {
                 cancel_waiting(ws, job, code);
                 count++;
-                lock_take(&ws->lock);
+                executor_lock(ws);
         }
         lock_give(&ws->lock);
         return count;

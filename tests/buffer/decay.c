@@ -8,6 +8,8 @@
 #include "base/clock.h"
 #include "base/random.h"
 #include "base/thread.h"
+#include "buffer/decay.h"
+#include "buffer/line.h"
 #include "buffer/support.h"
 #include "support/crew.h"
 #include "support/patience.h"
@@ -304,6 +306,37 @@ START_TEST(trims_and_ticks_at_once_leave_no_cache_behind)
 }
 END_TEST
 
+/* The tick found the span free a moment before the trim came. */
+START_TEST(what_a_tick_purges_while_a_trim_passes_goes_with_a_later_tick)
+{
+        struct lido_buffer_pool *pool = fixed_pool(8192, 0);
+        struct buffer_class *class = &pool->classes[0];
+        struct span *span;
+        uint32_t cleaned;
+
+        /* given */ must_release(must_acquire(pool, 8192));
+        cache_collect_all(pool);
+        mutex_lock(&class->lock);
+        ck_assert_uint_gt(class->count, 0);
+        while (class->count > 0)
+                span_give_back_locked(class, &class->entries[--class->count], STATE_KEPT);
+        span = list_entry(list_front(&class->spans[FULLNESS - 1]), struct span, link);
+        list_unlink(&span->link);
+        span->detached = 1;
+        mutex_unlock(&class->lock);
+        /* when  */ lido_buffer_pool_trim(pool, NULL);
+        ck_assert_uint_gt(stats_of(pool).mapped_bytes, 0);
+        span_purge(span, &cleaned);
+        mutex_lock(&class->lock);
+        span_attach_locked(class, span, cleaned);
+        mutex_unlock(&class->lock);
+        /* then  */ for (int tick = 0; tick < 100 && decay_tick(pool); tick++)
+                continue;
+        ck_assert_uint_eq(stats_of(pool).mapped_bytes, 0);
+        lido_buffer_pool_free(pool);
+}
+END_TEST
+
 /* ---- on a loop ---- */
 
 struct looped {
@@ -346,6 +379,25 @@ START_TEST(a_loop_decays_the_pool_and_then_falls_silent)
                 ck_assert_uint_eq(stats_of(l.pool).mapped_bytes, 0);
                 ck_assert_uint_eq(load_relaxed(&l.pool->armed), 0);
         }
+        looped_close(&l);
+}
+END_TEST
+
+/* He was offered one in the moment in which he gave up, long after the ticks had stopped. */
+START_TEST(what_a_waiter_came_too_late_for_decays_too)
+{
+        struct wait late = {.class_index = 0, .bytes = 500};
+        struct looped l;
+
+        /* given */ looped_open(&l, 40);
+        waiter_init(&late.waiter, NULL);
+        ck_assert(waiter_settle(&late.waiter, WAITER_TIMED_OUT));
+        list_push_back(&l.pool->waiters, &late.waiter.link);
+        l.pool->waiter_count++;
+        /* when  */ line_serve(l.pool);
+        ck_assert_uint_gt(stats_of(l.pool).mapped_bytes, 0);
+        /* then  */ uv_run(&l.uv, UV_RUN_DEFAULT);
+        ck_assert_uint_eq(stats_of(l.pool).mapped_bytes, 0);
         looped_close(&l);
 }
 END_TEST
@@ -514,10 +566,12 @@ int main(void)
                                            after_a_burst_seven_eighths_go_at_the_first_chance,
                                            an_idle_threads_cache_decays_and_works_again_afterwards,
                                            trims_and_ticks_at_once_leave_no_cache_behind,
+                                           what_a_tick_purges_while_a_trim_passes_goes_with_a_later_tick,
                                            the_callers_memory_is_used_alone_and_given_back_whole,
                                            malloc_serves_as_a_source,
                                            hints_for_huge_pages_and_a_node_are_harmless,
                                            a_loop_decays_the_pool_and_then_falls_silent,
+                                           what_a_waiter_came_too_late_for_decays_too,
                                            a_pool_freed_while_its_timer_is_armed_leaves_the_loop,
                                            a_service_decays_its_pools_and_each_falls_silent,
                                            a_service_may_be_stopped_as_soon_as_its_pools_are_freed,

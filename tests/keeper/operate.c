@@ -363,6 +363,166 @@ START_TEST(a_rotation_closes_nothing_while_opening_fails)
 }
 END_TEST
 
+struct wish {
+        struct desk *desk;
+        uint32_t serial; /* objects up to this one are to go */
+        uint32_t asked;
+        int waiting; /* what to wait for an object answered */
+};
+
+static int is_old(void *object, void *context)
+{
+        struct wish *wish = context;
+        lido_lease lease;
+
+        /* no lock is held: the pool may be used */
+        ck_assert_uint_le(stats_of(wish->desk->pool).live, 6);
+        if (lido_try_acquire(wish->desk->pool, &lease) == LIDO_OK)
+                must_release(lease);
+        wish->waiting = lido_acquire(wish->desk->pool, 1000, &lease);
+        if (wish->waiting == LIDO_OK)
+                must_release(lease);
+        wish->asked++;
+        return ((struct fake_object *)object)->serial <= wish->serial;
+}
+
+START_TEST(a_rotation_of_some_replaces_those_over_its_time_and_never_has_fewer)
+{
+        struct desk *desk = desk_new();
+        struct wish wish = { .desk = desk, .serial = 3 };
+        uint32_t fewest = UINT32_MAX;
+
+        desk->f.options.max = 6;
+        desk->f.options.min = 5;
+        desk_open(desk);
+        desk_warm_up(desk, 5);
+        desk_pass_time(desk, NS_PER_S);
+        ck_assert_int_eq(lido_pool_rotate_if(desk->pool, 60000, is_old, &wish), 3);
+        ck_assert_uint_eq(wish.asked, 5);
+        for (int i = 0; i < 700; i++) {
+                uint32_t usable;
+
+                desk_pass_time(desk, 100 * NS_PER_MS);
+                usable = stats_of(desk->pool).idle;
+                fewest = usable < fewest ? usable : fewest;
+                if (i == 100)
+                        ck_assert_uint_le(desk->f.fake.closed, 1);
+                if (i == 350)
+                        ck_assert_uint_ge(desk->f.fake.closed, 1);
+        }
+
+        ck_assert_uint_eq(desk->f.fake.closed, 3);
+        ck_assert_uint_eq(stats_of(desk->pool).closed[LIDO_CLOSE_ROTATED], 3);
+        ck_assert_uint_ge(fewest, 5);
+        ck_assert_uint_le(desk->f.fake.most_alive, 6);
+        ck_assert_int_eq(lido_pool_rotate_if(desk->pool, 0, is_old, &wish), 0);
+        desk_end(desk);
+}
+END_TEST
+
+START_TEST(what_is_lent_is_asked_about_too_and_goes_when_it_returns)
+{
+        struct desk *desk = desk_new();
+        struct wish wish = { .desk = desk, .serial = 1 };
+        lido_lease first, second;
+
+        desk->f.options.max = 3;
+        desk_open(desk);
+        desk_warm_up(desk, 2);
+        first = desk_acquire(desk);
+        second = desk_acquire(desk);
+        ck_assert_int_eq(lido_pool_rotate_if(desk->pool, 0, is_old, &wish), 1);
+        ck_assert_int_eq(wish.waiting, LIDO_EDEADLK);
+        desk_pass_time(desk, NS_PER_S);
+        ck_assert_uint_eq(desk->f.fake.closed, 0);
+        ck_assert_ptr_nonnull(lido_object(first));
+        must_release(first);
+        must_release(second);
+        desk_pass_time(desk, NS_PER_S);
+
+        ck_assert_uint_eq(stats_of(desk->pool).closed[LIDO_CLOSE_ROTATED], 1);
+        ck_assert_uint_eq(stats_of(desk->pool).live, 2);
+        desk_end(desk);
+}
+END_TEST
+
+static int counts(void *object, void *context)
+{
+        (void)object;
+        ++*(uint32_t *)context;
+        return 0;
+}
+
+START_TEST(an_object_that_is_not_to_go_is_left_as_it_was)
+{
+        struct desk *desk = desk_new();
+        uint32_t asked = 0;
+        uint64_t word;
+
+        desk->f.options.max = 2;
+        desk_open(desk);
+        desk_warm_up(desk, 1);
+        desk_pass_time(desk, 5 * NS_PER_S);
+        word = load_acquire(&slots_at(&desk->pool->slots, 0)->word);
+        ck_assert_int_eq(word_state(word), SLOT_RESTED);
+        ck_assert_int_eq(lido_pool_rotate_if(desk->pool, 0, counts, &asked), 0);
+
+        ck_assert_uint_eq(asked, 1);
+        ck_assert(load_acquire(&slots_at(&desk->pool->slots, 0)->word) == word);
+        ck_assert_int_eq(lido_pool_rotate_if(desk->pool, -1, counts, &asked), LIDO_EINVAL);
+        ck_assert_int_eq(lido_pool_rotate_if(desk->pool, 0, NULL, NULL), LIDO_EINVAL);
+        ck_assert_int_eq(lido_pool_rotate_if(NULL, 0, counts, &asked), LIDO_EINVAL);
+        desk_end(desk);
+}
+END_TEST
+
+START_TEST(a_rotation_of_some_hurries_no_other_that_is_under_way)
+{
+        struct desk *desk = desk_new();
+        struct wish wish = { .desk = desk, .serial = 2 };
+
+        desk->f.options.max = 6;
+        desk->f.options.min = 5;
+        desk_open(desk);
+        desk_warm_up(desk, 5);
+        desk_pass_time(desk, NS_PER_S);
+        lido_pool_rotate(desk->pool, 60000);
+        desk_pass_time(desk, NS_PER_S);
+        ck_assert_int_eq(lido_pool_rotate_if(desk->pool, 0, is_old, &wish), 1);
+        desk_pass_time(desk, 10 * NS_PER_S);
+        ck_assert_uint_le(desk->f.fake.closed, 2);
+        desk_pass_time(desk, 60 * NS_PER_S);
+
+        ck_assert_uint_eq(desk->f.fake.closed, 5);
+        ck_assert_uint_eq(stats_of(desk->pool).live, 5);
+        desk_end(desk);
+}
+END_TEST
+
+START_TEST(a_rotation_does_not_forget_what_was_being_checked_meanwhile)
+{
+        struct desk *desk = desk_new();
+
+        desk->f.options.max = 3;
+        desk->f.options.min = 2;
+        desk->f.options.check_timeout_ms = 3600000;
+        desk_open(desk);
+        desk_warm_up(desk, 2);
+        fake_once(&desk->f.fake, FAKE_CHECK, (struct fake_step){ .way = FAKE_LATER });
+        fake_once(&desk->f.fake, FAKE_CHECK, (struct fake_step){ .way = FAKE_LATER });
+        desk_pass_time(desk, 130 * NS_PER_S); /* check_interval_ms */
+        ck_assert_uint_eq(desk->f.fake.at_work[FAKE_CHECK], 2);
+        lido_pool_rotate(desk->pool, 1000);
+        desk_pass_time(desk, 10 * NS_PER_S);
+        fake_answer_all(&desk->f.fake);
+        desk_pass_time(desk, 10 * NS_PER_S);
+
+        ck_assert_uint_eq(stats_of(desk->pool).closed[LIDO_CLOSE_ROTATED], 2);
+        ck_assert_uint_eq(stats_of(desk->pool).live, 2);
+        desk_end(desk);
+}
+END_TEST
+
 START_TEST(an_object_in_demand_is_replaced_before_its_lifetime_ends)
 {
         struct desk *desk = desk_new();
@@ -504,6 +664,11 @@ int main(void)
                                             a_rotation_replaces_all_over_its_time_and_never_has_fewer,
                                             a_rotation_concerns_all_that_was_open_when_it_was_asked_for,
                                             a_rotation_closes_nothing_while_opening_fails,
+                                            a_rotation_of_some_replaces_those_over_its_time_and_never_has_fewer,
+                                            what_is_lent_is_asked_about_too_and_goes_when_it_returns,
+                                            an_object_that_is_not_to_go_is_left_as_it_was,
+                                            a_rotation_of_some_hurries_no_other_that_is_under_way,
+                                            a_rotation_does_not_forget_what_was_being_checked_meanwhile,
                                             an_object_in_demand_is_replaced_before_its_lifetime_ends,
                                             an_adopted_object_is_lent_like_any_other,
                                             a_reconfiguration_counts_as_a_whole_or_not_at_all,

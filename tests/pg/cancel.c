@@ -210,6 +210,54 @@ START_TEST(a_pool_ends_while_a_request_is_not_taken)
 }
 END_TEST
 
+struct waiting {
+        PGconn *admin;
+        int postmaster;
+        _Atomic uint32_t is_over;    /* the query has returned */
+        uint32_t was_over;           /* before the request was taken */
+};
+
+static void *go_on_when_the_statement_is_done(void *waiting_pointer)
+{
+        struct waiting *waiting = waiting_pointer;
+
+        admin_wait_for(waiting->admin, 1, "select count(*) from pg_stat_activity where query like '%%pg_sleep(0.3)' and state = 'idle'");
+        waiting->was_over = atomic_load(&waiting->is_over);
+        kill(waiting->postmaster, SIGCONT);
+        return NULL;
+}
+
+/* The server signals twice for a request, so that one taken in the middle hits two statements. */
+START_TEST(whoever_goes_on_with_the_lease_waits_until_the_request_is_taken)
+{
+        /* given */ struct lido_pg_query_options options = LIDO_PG_QUERY_OPTIONS_INIT;
+        struct own_server server;
+        struct lido_pg_rows *rows;
+        pthread_t thread;
+        own_server_start(&server, "");
+        open_pool(server.conninfo);
+        struct waiting waiting = { .admin = admin_connect(server.conninfo), .postmaster = postmaster_of(&server) };
+        lido_lease lease = acquire();
+        int pid = PQbackendPID(lido_pg_conn(lease));
+        ck_assert_int_eq(kill(waiting.postmaster, SIGSTOP), 0);
+        ck_assert_int_eq(pthread_create(&thread, NULL, go_on_when_the_statement_is_done, &waiting), 0);
+        options.timeout_ms = 50;
+        /* when  */ ck_assert_int_eq(lido_pg_query_on(lease, "select pg_sleep(0.3)", NULL, 0, &options, &rows), LIDO_EDEADLINE);
+        atomic_store(&waiting.is_over, 1);
+        /* then  */ ck_assert_str_eq(run(lease, "select pg_sleep(0.2)"), "");
+        pthread_join(thread, NULL);
+        ck_assert_uint_eq(waiting.was_over, 0);
+        ck_assert_int_eq(lido_release(lease), LIDO_OK);
+        lease = acquire();
+        ck_assert_int_eq(PQbackendPID(lido_pg_conn(lease)), pid);
+        ck_assert_int_eq(lido_release(lease), LIDO_OK);
+        PQfinish(waiting.admin);
+        lido_pool_close(pool, 0);
+        ck_assert_int_eq(lido_pool_drain(pool, 20000), LIDO_OK);
+        own_server_remove(&server);
+}
+END_TEST
+
 START_TEST(a_query_past_its_deadline_is_cancelled_at_the_server)
 {
         /* given */ struct lido_pg_query_options options = LIDO_PG_QUERY_OPTIONS_INIT;
@@ -239,6 +287,7 @@ int main(void)
                                       a_late_cancel_never_reaches_the_next_borrower,
                                       a_request_that_is_not_taken_holds_up_nobody_but_its_connection,
                                       a_pool_ends_while_a_request_is_not_taken,
+                                      whoever_goes_on_with_the_lease_waits_until_the_request_is_taken,
                                       a_query_past_its_deadline_is_cancelled_at_the_server,
                                       NULL,
                               },

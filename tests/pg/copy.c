@@ -201,7 +201,7 @@ END_TEST
 
 START_TEST(a_reader_that_does_not_read_holds_the_server_back)
 {
-        struct lido_pg_copy *copy = reader("copy (select repeat('x', 1000) from generate_series(1, 300000)) to stdout");
+        struct lido_pg_copy *copy = reader("copy (select repeat('x', 1000), generate_series(1, 300000)) to stdout");
         const char *line;
         size_t length;
         long before, most = 0;
@@ -239,7 +239,7 @@ START_TEST(a_reader_that_stops_early_gets_its_connection_back)
         ck_assert_int_eq(lido_pg_copy_read(copy, &line, &length), 1);
         lido_pg_copy_close(copy); /* the rest is short, and read off */
         ck_assert_int_eq(admin_number(lido_pg_conn(lease), "select 4242"), 4242);
-        copy = reader("copy (select repeat('x', 1000) from generate_series(1, 100000000)) to stdout");
+        copy = reader("copy (select repeat('x', 1000), generate_series(1, 100000000)) to stdout");
         ck_assert_int_eq(lido_pg_copy_read(copy, &line, &length), 1);
         lido_pg_copy_close(copy); /* this one is cancelled */
         assert_kept();
@@ -331,7 +331,7 @@ START_TEST(a_reader_past_its_deadline_is_told_and_the_server_stops)
                       "from generate_series(1, 1000) i) to stdout");
         while ((rc = lido_pg_copy_read(copy, &line, &length)) == 1)
                 continue;
-        ck_assert_int_eq(rc, LIDO_EDEADLINE);
+        ck_assert_msg(rc == LIDO_EDEADLINE, "%s: %s", lido_err_name(rc), error.text);
         lido_pg_copy_close(copy);
         assert_kept();
 }

@@ -94,6 +94,22 @@ START_TEST(a_text_that_grows_when_redacted_stays_in_bounds)
 }
 END_TEST
 
+START_TEST(a_secret_that_was_cut_at_the_end_of_a_text_is_taken_out_too)
+{
+        /* given */ struct lido_error error;
+        char text[300];
+        memset(text, 'x', sizeof text);
+        for (size_t known = 1; known <= 7; known++) {
+                snprintf(text + sizeof error.text - 1 - known, sizeof text - sizeof error.text, "hunter2 is wrong");
+                failure_set(&error, LIDO_EFACTORY, LIDO_FAILURE_TRANSIENT, text);
+                ck_assert_uint_eq(strlen(error.text), sizeof error.text - 1);
+                /* when  */ failure_redact(&error, "hunter2");
+                /* then  */ ck_assert_ptr_null(strchr(error.text, 'h'));
+                text[sizeof error.text - 1 - known] = 'x';
+        }
+}
+END_TEST
+
 START_TEST(no_secret_changes_nothing)
 {
         /* given */ struct lido_error error;
@@ -116,6 +132,7 @@ int main(void)
                                                a_long_text_is_cut_and_ended,
                                                a_secret_is_taken_out_wherever_it_stands,
                                                a_text_that_grows_when_redacted_stays_in_bounds,
+                                               a_secret_that_was_cut_at_the_end_of_a_text_is_taken_out_too,
                                                no_secret_changes_nothing,
                                                NULL,
                                        });

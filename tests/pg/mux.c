@@ -5,10 +5,13 @@
  */
 #include "lido/pg_mux.h"
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/atomic.h"
@@ -28,18 +31,23 @@ static struct lido_pg_mux *mux;
 static struct lido_error error;
 static PGconn *admin, *locker; /* locker holds locks: in a transaction the view of activity stands still */
 
-static void open_pool(uint32_t max, const struct lido_pg_options *others)
+static void open_pool_at(const char *conninfo, uint32_t max, const struct lido_pg_options *others)
 {
         struct lido_pg_options pg = LIDO_PG_OPTIONS_INIT;
         struct lido_pool_options options = LIDO_POOL_OPTIONS_INIT;
 
         if (others)
                 pg = *others;
-        pg.conninfo = server_conninfo();
+        pg.conninfo = conninfo;
         options.max = options.min = max;
         options.start = LIDO_START_WARM;
         options.acquire_timeout_ms = 60000;
         ck_assert_int_eq(lido_pg_pool_open(&pool, service, &pg, &options), LIDO_OK);
+}
+
+static void open_pool(uint32_t max, const struct lido_pg_options *others)
+{
+        open_pool_at(server_conninfo(), max, others);
 }
 
 static void open_mux(struct lido_loop *loop, uint32_t connections, uint32_t statements)
@@ -894,6 +902,61 @@ START_TEST(a_loop_is_called_back_once_for_each_statement_with_its_own_answer)
 }
 END_TEST
 
+/* A descriptor of the single connection's socket, to look at. */
+static int socket_of_pool(void)
+{
+        lido_lease lease;
+        int fd;
+
+        ck_assert_int_eq(lido_acquire(pool, 20000, &lease), LIDO_OK);
+        fd = dup(PQsocket(lido_pg_conn(lease)));
+        ck_assert_int_ge(fd, 0);
+        ck_assert_int_eq(lido_release(lease), LIDO_OK);
+        return fd;
+}
+
+/* The kernel tells more than the C library's struct has fields for. */
+struct tcp_counts {
+        struct tcp_info begin;
+        uint64_t rates[2], bytes[2];
+        uint32_t segments[2], notsent, min_rtt, data_segments_in, data_segments_out;
+};
+
+static unsigned segments_sent(int fd)
+{
+        struct tcp_counts counts = { .data_segments_out = 0 };
+        socklen_t size = sizeof counts;
+
+        ck_assert_int_eq(getsockopt(fd, IPPROTO_TCP, TCP_INFO, &counts, &size), 0);
+        return counts.data_segments_out;
+}
+
+START_TEST(what_a_turn_asks_for_goes_over_tcp_in_one_piece)
+{
+        enum { COUNT = 60 }; /* on one connection at once */
+        struct reply replies[COUNT] = { { .calls = 0 } };
+        unsigned before;
+        int fd, is_corked = 1;
+        socklen_t size = sizeof is_corked;
+
+        lido_pool_free(pool);
+        open_pool_at(server_tcp_conninfo(), 1, NULL);
+        fd = socket_of_pool();
+        loop_up(1);
+        before = segments_sent(fd);
+        ck_assert_uint_gt(before, 0); /* the kernel counts */
+        for (int i = 0; i < COUNT; i++)
+                ask("select 1", 0, 0, &replies[i]);
+        for (int i = 0; i < COUNT; i++)
+                ck_eventually(looper_turn(&looper) && replies[i].calls > 0);
+        ck_assert_uint_le(segments_sent(fd) - before, 4);
+        ck_assert_int_eq(getsockopt(fd, IPPROTO_TCP, TCP_CORK, &is_corked, &size), 0);
+        ck_assert_int_eq(is_corked, 0);
+        loop_down();
+        close(fd);
+}
+END_TEST
+
 START_TEST(a_callback_may_ask_again)
 {
         struct reply second = { .calls = 0 }, first = { .next = &second };
@@ -1109,6 +1172,7 @@ int main(void)
                                       arguments_that_make_no_sense_are_refused,
                                       in_a_storm_of_killed_backends_each_statement_has_exactly_one_outcome_and_it_is_true,
                                       a_loop_is_called_back_once_for_each_statement_with_its_own_answer,
+                                      what_a_turn_asks_for_goes_over_tcp_in_one_piece,
                                       a_callback_may_ask_again,
                                       a_callback_may_close_the_multiplexer,
                                       a_callback_of_a_deadline_may_close_the_multiplexer,

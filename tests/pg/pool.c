@@ -2,7 +2,10 @@
  * beside this one; kills at random in pg/kill.c. */
 #include "lido/pg.h"
 
+#include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +15,7 @@
 
 #include "base/clock.h"
 #include "lido/events.h"
+#include "lido/loop.h"
 #include "lido/service.h"
 #include "lido/stats.h"
 #include "support/fakepg.h"
@@ -87,6 +91,14 @@ static void tear_down(void)
         }
         ck_assert_int_eq(lido_service_stop(service, 20000), LIDO_OK);
         PQfinish(admin);
+}
+
+/* A moment, in which others go on. */
+static void give_others_a_moment(void)
+{
+        const struct timespec pause = { .tv_nsec = 1000000 };
+
+        nanosleep(&pause, NULL);
 }
 
 static lido_lease acquire(void)
@@ -385,6 +397,97 @@ START_TEST(a_pending_notification_does_not_cost_the_connection)
         /* when  */ lease = acquire();
         /* then  */ ck_assert_int_eq(pid_of(lease), pid);
         release(lease);
+}
+END_TEST
+
+/* ---- a flood of notifications ------------------------------------------------------------------------------ */
+
+#define LISTENERS 3
+#define NOTES_AT_ONCE 1000
+
+static struct {
+        struct lido_post post;   /* to the service's loop, to set the timer there */
+        struct lido_timer timer;
+        _Atomic unsigned ticks;
+        _Atomic unsigned notes;  /* notified so far */
+        _Atomic bool is_over;
+        _Atomic bool has_stopped; /* the timer */
+        struct lido_loop *loop;
+} flood;
+
+static void tick(struct lido_timer *timer)
+{
+        atomic_fetch_add(&flood.ticks, 1);
+        if (atomic_load(&flood.is_over))
+                atomic_store(&flood.has_stopped, true);
+        else
+                lido_timer_set(flood.loop, timer, clock_now_ns() + NS_PER_MS);
+}
+
+static void begin_to_tick(struct lido_post *post)
+{
+        (void)post;
+        flood.timer.run = tick;
+        tick(&flood.timer);
+}
+
+static void *notify_without_end(void *ignored)
+{
+        PGconn *conn = admin_connect(server_conninfo());
+
+        while (!atomic_load(&flood.is_over)) {
+                admin_run(conn, "select pg_notify('flood', repeat('x', 100) || i) from generate_series(1, %d) i", NOTES_AT_ONCE);
+                atomic_fetch_add(&flood.notes, NOTES_AT_ONCE);
+        }
+        PQfinish(conn);
+        return ignored;
+}
+
+START_TEST(a_flood_of_notifications_to_idle_connections_starves_neither_the_loop_nor_borrowers)
+{
+        /* given */ int pids[LISTENERS];
+        lido_lease leases[LISTENERS];
+        pthread_t notifier;
+        unsigned served = 0;
+        uint64_t checked;
+        options.max = LISTENERS + 1;
+        options.min = LISTENERS + 1;
+        options.rest_after_ms = 1;
+        options.check_interval_ms = 5;
+        options.check_timeout_ms = 60000; /* that it ends is the claim, not when */
+        pg.reset = LIDO_PG_RESET_NONE;    /* so that the idle go on listening */
+        open_pool();
+        for (int i = 0; i < LISTENERS; i++) {
+                leases[i] = acquire();
+                pids[i] = pid_of(leases[i]);
+                run(leases[i], "listen flood", PGRES_COMMAND_OK);
+        }
+        for (int i = 0; i < LISTENERS; i++)
+                release(leases[i]);
+        flood.loop = lido_service_loop(service);
+        flood.post.run = begin_to_tick;
+        lido_loop_post(flood.loop, &flood.post);
+        /* when  */ ck_assert_int_eq(pthread_create(&notifier, NULL, notify_without_end, NULL), 0);
+        while (atomic_load(&flood.notes) == 0)
+                give_others_a_moment();
+        checked = stats_of().checked;
+        unsigned ticks = atomic_load(&flood.ticks);
+        /* then  */ while (served < 50 || stats_of().checked < checked + 50 || atomic_load(&flood.ticks) < ticks + 50 ||
+                           atomic_load(&flood.notes) < 20 * NOTES_AT_ONCE) {
+                lido_lease lease = acquire();
+
+                run(lease, "select 1", PGRES_TUPLES_OK);
+                release(lease);
+                served++;
+                give_others_a_moment(); /* so that the idle are idle for a while, and are checked */
+        }
+        atomic_store(&flood.is_over, true);
+        ck_assert_int_eq(pthread_join(notifier, NULL), 0);
+        while (!atomic_load(&flood.has_stopped))
+                give_others_a_moment();
+        ck_assert_uint_eq(stats_of().closed[LIDO_CLOSE_CHECK] + stats_of().closed[LIDO_CLOSE_BROKEN], 0);
+        for (int i = 0; i < LISTENERS; i++)
+                ck_assert_int_eq(admin_number(admin, "select count(*) from pg_stat_activity where pid = %d", pids[i]), 1);
 }
 END_TEST
 
@@ -869,6 +972,7 @@ int main(void)
                                       a_backend_that_does_not_answer_its_check_is_replaced,
                                       a_fatal_that_waits_to_be_read_is_a_death_though_the_socket_is_open,
                                       a_pending_notification_does_not_cost_the_connection,
+                                      a_flood_of_notifications_to_idle_connections_starves_neither_the_loop_nor_borrowers,
                                       a_server_that_restarts_at_once_is_used_again,
                                       connections_closed_right_after_they_were_opened_upset_no_loop,
                                       an_open_transaction_is_undone_and_the_backend_kept,

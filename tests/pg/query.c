@@ -246,6 +246,63 @@ START_TEST(a_deadline_ends_a_statement_that_takes_too_long)
 }
 END_TEST
 
+static int read_until_it_ends(struct lido_pg_rows *rows)
+{
+        struct lido_pg_row row;
+        int rc;
+
+        while ((rc = lido_pg_next_row(rows, &row)) == 1)
+                continue;
+        lido_pg_rows_close(rows);
+        return rc;
+}
+
+/* Rows of 11 bytes, of 100 kB; there is always one to be had. */
+START_TEST(a_deadline_ends_rows_that_do_not_stop_coming)
+{
+        static const char *const endless[] = {
+                "select generate_series(1, 9e18::int8)",
+                "select repeat('x', 100000) || generate_series(1, 9e18::int8)",
+        };
+        struct lido_pg_query_options options = LIDO_PG_QUERY_OPTIONS_INIT;
+        struct lido_pg_rows *rows;
+        lido_lease lease;
+
+        options.timeout_ms = 2000; /* the first row comes before that */
+        for (int i = 0; i < 2; i++) {
+                ck_assert_int_eq(query(endless[i], NULL, 0, options.timeout_ms, &rows), LIDO_OK);
+                ck_assert_int_eq(read_until_it_ends(rows), LIDO_EDEADLINE);
+                ck_assert_int_eq(error.code, LIDO_EDEADLINE);
+        }
+        ck_assert_int_eq(lido_acquire(pool, 20000, &lease), LIDO_OK);
+        ck_assert_int_eq(lido_pg_query_on(lease, endless[0], NULL, 0, &options, &rows), LIDO_OK);
+        ck_assert_int_eq(read_until_it_ends(rows), LIDO_EDEADLINE);
+        ck_assert_int_eq(lido_release(lease), LIDO_OK);
+        ck_assert_str_eq(value_of("select 7", NULL, 0), "7");
+}
+END_TEST
+
+START_TEST(large_rows_come_between_small_ones)
+{
+        struct lido_pg_rows *rows;
+        struct lido_pg_row row;
+
+        for (int64_t deadline_ms = 0; deadline_ms <= 20000; deadline_ms += 20000) {
+                int length = 0, count = 0;
+
+                ck_assert_int_eq(query("select repeat('x', case when i % 3 = 0 then 200000 else i end) from generate_series(1, 30) i",
+                                       NULL, 0, deadline_ms, &rows), LIDO_OK);
+                for (; lido_pg_next_row(rows, &row) == 1; count++) {
+                        length = PQgetlength(row.result, row.index, 0);
+                        ck_assert_int_eq(length, (count + 1) % 3 == 0 ? 200000 : count + 1);
+                }
+                ck_assert_int_eq(count, 30);
+                ck_assert_uint_eq(lido_pg_affected(rows), 30);
+                lido_pg_rows_close(rows);
+        }
+}
+END_TEST
+
 START_TEST(a_lost_connection_fails_the_statement)
 {
         PGconn *admin = admin_connect(server_conninfo());
@@ -511,7 +568,7 @@ START_TEST(without_a_deadline_a_lost_connection_fails_the_rows_too)
         struct lido_pg_row row;
         int rc, count = 0;
 
-        ck_assert_int_eq(query("select pg_backend_pid(), repeat('x', 1000) from generate_series(1, 10000000)", NULL, 0, 0, &rows), LIDO_OK);
+        ck_assert_int_eq(query("select pg_backend_pid(), repeat('x', 1000), generate_series(1, 10000000)", NULL, 0, 0, &rows), LIDO_OK);
         while ((rc = lido_pg_next_row(rows, &row)) == 1)
                 if (++count == 100)
                         admin_run(admin, "select pg_terminate_backend(%s)", PQgetvalue(row.result, row.index, 0));
@@ -615,6 +672,7 @@ START_TEST(rows_left_on_a_lease_are_read_off_and_the_transaction_goes_on)
         struct lido_pg_rows *rows, *others;
         struct lido_pg_row row;
         lido_lease lease = borrow();
+        PGconn *admin = admin_connect(server_conninfo());
 
         value_on(lease, "begin");
         ck_assert_int_eq(lido_pg_query_on(lease, "select generate_series(1, 1000)", NULL, 0, NULL, &rows), LIDO_OK);
@@ -622,6 +680,9 @@ START_TEST(rows_left_on_a_lease_are_read_off_and_the_transaction_goes_on)
         ck_assert_int_eq(lido_pg_query_on(lease, "select 1", NULL, 0, NULL, &others), LIDO_EBUSY);
         ck_assert_int_eq(lido_pg_next_row(rows, &row), 1); /* nothing has happened to them */
         ck_assert_str_eq(PQgetvalue(row.result, row.index, 0), "2");
+        admin_wait_for(admin, 1, "select count(*) from pg_stat_activity where pid = %d and state = 'idle in transaction'",
+                       PQbackendPID(lido_pg_conn(lease))); /* all of it is on its way, so that it is not long in coming */
+        PQfinish(admin);
         lido_pg_rows_close(rows);
         ck_assert_str_eq(value_on(lease, "select now() = transaction_timestamp()"), "t");
         ck_assert_int_eq(PQtransactionStatus(lido_pg_conn(lease)), PQTRANS_INTRANS);
@@ -801,6 +862,8 @@ int main(void)
                                       a_million_rows_need_no_more_memory_than_a_few,
                                       stopping_early_does_not_read_gigabytes,
                                       a_deadline_ends_a_statement_that_takes_too_long,
+                                      a_deadline_ends_rows_that_do_not_stop_coming,
+                                      large_rows_come_between_small_ones,
                                       a_lost_connection_fails_the_statement,
                                       copy_is_refused,
                                       another_kind_of_pool_is_refused,

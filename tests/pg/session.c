@@ -215,6 +215,31 @@ START_TEST(a_session_that_the_server_ended_is_dead)
 }
 END_TEST
 
+START_TEST(a_write_in_a_transaction_made_read_only_is_the_borrowers_own_fault)
+{
+        struct pg_session *session = session_of_server();
+
+        run(session, "begin read only", PGRES_COMMAND_OK);
+        run(session, "create table never (v int)", PGRES_FATAL_ERROR);
+        ck_assert_int_eq(session_verdict(session), LIDO_VERDICT_RESET); /* a transaction is open */
+        ck_assert(!session->is_alarming);
+        ck_assert(!session_close(session));
+}
+END_TEST
+
+START_TEST(a_write_that_a_server_refuses_which_has_become_read_only_is_alarming)
+{
+        struct pg_session *session = session_of_server();
+
+        run(session, "set default_transaction_read_only = on", PGRES_COMMAND_OK);
+        run(session, "create table never (v int)", PGRES_FATAL_ERROR);
+        ck_assert(!session->is_alarming); /* that is judged at the return */
+        ck_assert_int_eq(session_verdict(session), LIDO_VERDICT_RESET);
+        ck_assert(session->is_alarming);
+        ck_assert(session_close(session));
+}
+END_TEST
+
 START_TEST(what_an_immediate_shutdown_leaves_behind_is_never_clean)
 {
         /* given */ struct own_server server;
@@ -471,6 +496,8 @@ int main(void)
                                       an_empty_pipeline_is_left_and_the_session_is_clean,
                                       copy_out_wants_a_reset_and_copy_in_is_dead,
                                       a_session_that_the_server_ended_is_dead,
+                                      a_write_in_a_transaction_made_read_only_is_the_borrowers_own_fault,
+                                      a_write_that_a_server_refuses_which_has_become_read_only_is_alarming,
                                       what_an_immediate_shutdown_leaves_behind_is_never_clean,
                                       a_server_that_dies_in_the_middle_of_an_answer_leaves_nothing_clean,
                                       a_borrower_who_ends_or_resets_the_connection_returns_a_dead_session,

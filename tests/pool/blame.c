@@ -241,6 +241,42 @@ START_TEST(a_caller_with_an_older_struct_gets_what_it_has_room_for)
 }
 END_TEST
 
+START_TEST(why_an_object_was_discarded_last_is_kept_with_its_age)
+{
+        struct desk *desk = desk_of(3);
+
+        desk_warm_up(desk, 3);
+        lido_discard_because_at(desk_acquire(desk), "first", "a.c:1");
+        clock_advance(NS_PER_S);
+        lido_discard_because_at(desk_acquire(desk), "second", "a.c:2");
+        clock_advance(NS_PER_S);
+        lido_discard(desk_acquire(desk)); /* gives none, and hides none */
+        clock_advance(NS_PER_S);
+        struct lido_blame blame = blame_of(desk);
+
+        ck_assert_str_eq(blame.discard_reason, "second");
+        ck_assert_str_eq(blame.discard_site, "a.c:2");
+        ck_assert_uint_eq(blame.discard_age_ns, 2 * NS_PER_S);
+        desk_end(desk);
+}
+END_TEST
+
+START_TEST(a_pool_in_the_memory_of_another_knows_none_of_its_reasons)
+{
+        struct desk *desk = desk_of(1);
+        struct lido_pool *former = desk->pool;
+
+        desk_warm_up(desk, 1);
+        lido_discard_because(desk_acquire(desk), "the former pool's");
+        desk_end(desk);
+        desk = desk_of(1);
+
+        ck_assert_ptr_eq(desk->pool, former);
+        ck_assert_str_eq(blame_of(desk).discard_reason, "");
+        desk_end(desk);
+}
+END_TEST
+
 int main(void)
 {
         return suite_run("pool/blame", (const TTest *[]){
@@ -256,6 +292,8 @@ int main(void)
                                                without_a_clock_at_each_acquire_a_holders_age_comes_from_the_passes,
                                                the_age_of_an_earlier_lease_is_not_that_of_the_next,
                                                a_caller_with_an_older_struct_gets_what_it_has_room_for,
+                                               why_an_object_was_discarded_last_is_kept_with_its_age,
+                                               a_pool_in_the_memory_of_another_knows_none_of_its_reasons,
                                                NULL,
                                        });
 }

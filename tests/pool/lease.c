@@ -5,6 +5,8 @@
 #include "pool/lease.h"
 
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "support/crew.h"
 #include "support/desk.h"
@@ -397,6 +399,76 @@ START_TEST(a_discarded_object_is_closed_and_a_new_one_opened)
         ck_assert_uint_eq(object_of(lease)->serial, 2);
         ck_assert_uint_eq(stats_of(f->pool).closed[LIDO_CLOSE_DISCARDED], 1);
         must_release(lease);
+        fixture_end(f);
+}
+END_TEST
+
+START_TEST(whoever_discards_may_say_why_and_it_is_told_with_both_sites)
+{
+        struct fixture *f = pool_of(1);
+        char reason[] = "answered with garbage";
+        lido_lease lease = must_acquire(f);
+        struct lido_event event;
+
+        ck_assert_int_eq(lido_discard_because_at(lease, reason, "here:1"), LIDO_OK);
+        memset(reason, 'x', sizeof reason - 1); /* what is told is a copy */
+        event = last_heard(f, LIDO_EVENT_DISCARDED);
+
+        ck_assert_str_eq(event.reason, "answered with garbage");
+        ck_assert_str_eq(event.other_site, "here:1");
+        ck_assert_ptr_nonnull(strstr(event.site, "fixture.c"));
+        ck_assert_uint_eq(event.thread, (uint32_t)syscall(SYS_gettid));
+        ck_eventually(stats_of(f->pool).closed[LIDO_CLOSE_DISCARDED] == 1);
+        fixture_end(f);
+}
+END_TEST
+
+START_TEST(a_discard_without_a_reason_is_told_too)
+{
+        struct fixture *f = pool_of(1);
+
+        ck_assert_int_eq(lido_discard(must_acquire(f)), LIDO_OK);
+        ck_assert_uint_eq(heard(f, LIDO_EVENT_DISCARDED), 1);
+        ck_assert_ptr_null(last_heard(f, LIDO_EVENT_DISCARDED).reason);
+        ck_assert_int_eq(lido_discard_because(must_acquire(f), ""), LIDO_OK);
+
+        ck_assert_uint_eq(heard(f, LIDO_EVENT_DISCARDED), 2);
+        ck_assert_ptr_null(last_heard(f, LIDO_EVENT_DISCARDED).reason);
+        fixture_end(f);
+}
+END_TEST
+
+START_TEST(a_discard_that_is_refused_leaves_no_reason_behind)
+{
+        struct lido_blame blame = LIDO_BLAME_INIT;
+        struct fixture *f = pool_of(1);
+        lido_lease lease = must_acquire(f);
+
+        must_release(lease);
+        ck_assert_int_eq(lido_discard_because(lease, "too late"), LIDO_EDOUBLE);
+
+        ck_assert_uint_eq(heard(f, LIDO_EVENT_DISCARDED), 0);
+        ck_assert_int_eq(lido_pool_blame(f->pool, &blame), LIDO_OK);
+        ck_assert_str_eq(blame.discard_reason, "");
+        fixture_end(f);
+}
+END_TEST
+
+START_TEST(a_long_reason_is_cut_between_characters_and_stays_one_line)
+{
+        struct fixture *f = pool_of(1);
+        char reason[LIDO_REASON_SIZE + 10], told[LIDO_REASON_SIZE];
+
+        memset(reason, 'a', sizeof reason - 1);
+        reason[sizeof reason - 1] = '\0';
+        memcpy(reason, "one\nline\x7f", 9);
+        memcpy(reason + LIDO_REASON_SIZE - 3, "\xe2\x82\xac", 3); /* three bytes, for two of which there is room */
+        memcpy(told, reason, sizeof told);
+        told[3] = told[8] = ' ';
+        told[LIDO_REASON_SIZE - 3] = '\0';
+        ck_assert_int_eq(lido_discard_because(must_acquire(f), reason), LIDO_OK);
+
+        ck_assert_str_eq(last_heard(f, LIDO_EVENT_DISCARDED).reason, told);
         fixture_end(f);
 }
 END_TEST
@@ -830,6 +902,10 @@ int main(void)
                                                no_pool_or_no_place_for_the_lease_is_refused,
                                                a_waiter_who_times_out_leaves_the_object_to_the_next,
                                                a_discarded_object_is_closed_and_a_new_one_opened,
+                                               whoever_discards_may_say_why_and_it_is_told_with_both_sites,
+                                               a_discard_without_a_reason_is_told_too,
+                                               a_discard_that_is_refused_leaves_no_reason_behind,
+                                               a_long_reason_is_cut_between_characters_and_stays_one_line,
                                                a_detached_object_is_the_borrowers_and_the_pool_has_room_for_another,
                                                a_discard_lets_somebody_who_waits_have_a_new_object,
                                                what_its_verdict_calls_dead_is_closed,

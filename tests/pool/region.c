@@ -85,6 +85,7 @@ START_TEST(garbage_for_a_lease_is_refused_unread)
                 ck_assert_int_eq(lido_discard(bad), LIDO_EINVAL);
                 ck_assert_int_eq(lido_detach(bad, &object), LIDO_EINVAL);
                 ck_assert_ptr_null(lido_object(bad));
+                ck_assert_ptr_null((lido_object)(bad)); /* the function that the macro hides */
                 ck_assert_ptr_null(lido_lease_pool(bad));
         }
         bad.slot = (struct lido_slot *)(void *)((char *)lease.slot + 8);

@@ -93,7 +93,8 @@ static struct step draw_operator(struct random *random)
         case 1:
                 return (struct step){OP_CLEAR, 0};
         case 2:
-                return (struct step){OP_ROTATE, ONE_OF(random, 0, 1000, 5000)};
+                return ONE_OF(random, 0, 1) ? (struct step){OP_ROTATE_SOME, ONE_OF(random, 0, 1000, 5000)}
+                                            : (struct step){OP_ROTATE, ONE_OF(random, 0, 1000, 5000)};
         case 3:
                 return (struct step){OP_DOUBT, 0};
         default:

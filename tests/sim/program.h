@@ -33,6 +33,7 @@
         XX(TRIM, "objects to keep")                                                                            \
         XX(CLEAR, "")                                                                                          \
         XX(ROTATE, "us to take for it")                                                                        \
+        XX(ROTATE_SOME, "us to take for it; every other object")                                               \
         XX(DOUBT, "every object")                                                                              \
         XX(REVOKE, "")                                                                                         \
         XX(BROKEN, "an object is found dead")                                                                  \

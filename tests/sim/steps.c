@@ -182,6 +182,21 @@ static void set_budget(uint32_t total)
                 sim_fail("a budget cannot be resized");
 }
 
+/* Who looks at an object must find it whole until he has seen enough. */
+static int is_to_go(void *memory, void *context)
+{
+        struct object *object = memory;
+        int number = object->number;
+
+        (void)context;
+        for (int i = 0; i < 2; i++) {
+                if (object->number != number || object->state != OBJECT_OPEN)
+                        sim_fail("object %d is looked at when it is not open", number);
+                thread_yield();
+        }
+        return number % 2;
+}
+
 static void run_step(struct borrower *b, const struct step *step)
 {
         switch (step->op) {
@@ -234,6 +249,9 @@ static void run_step(struct borrower *b, const struct step *step)
                 break;
         case OP_ROTATE:
                 lido_pool_rotate(pool_of(b), step->argument / 1000);
+                break;
+        case OP_ROTATE_SOME:
+                lido_pool_rotate_if(pool_of(b), step->argument / 1000, is_to_go, NULL);
                 break;
         case OP_DOUBT:
                 lido_pool_suspect(pool_of(b));

@@ -16,6 +16,16 @@ uint64_t clock_now_ns(void)
         return now ? now : real_now_ns();
 }
 
+uint64_t clock_real_ns(void)
+{
+        return real_now_ns();
+}
+
+bool clock_is_theirs(void)
+{
+        return false;
+}
+
 uint64_t clock_boot_ns(void)
 {
         return clock_now_ns() + atomic_load(&suspended);

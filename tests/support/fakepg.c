@@ -1,13 +1,14 @@
 #include "support/fakepg.h"
 
 #include <arpa/inet.h>
-#include <check.h>
 #include <netinet/in.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#include "support/patience.h"
 
 #define SSL_REQUEST 80877103
 #define GSS_REQUEST 80877104
@@ -90,7 +91,7 @@ bool fakepg_send(int fd, char type, const void *body, size_t size)
         char message[BODY_MAX];
         uint32_t length = htonl((uint32_t)size + 4);
 
-        ck_assert_uint_le(size, sizeof message - 5);
+        must(size <= sizeof message - 5);
         message[0] = type;
         memcpy(message + 1, &length, sizeof length);
         if (size > 0)
@@ -196,11 +197,11 @@ static void *accept_all(void *server_pointer)
                 unsigned nth = atomic_load(&server->accepted);
                 struct fakepg_connection *connection = &server->connections[nth];
 
-                ck_assert_uint_lt(nth, FAKEPG_CONNECTIONS);
+                must(nth < FAKEPG_CONNECTIONS);
                 connection->server = server;
                 connection->nth = nth;
                 connection->fd = fd;
-                ck_assert_int_eq(pthread_create(&connection->thread, NULL, serve, connection), 0);
+                must(pthread_create(&connection->thread, NULL, serve, connection) == 0);
                 atomic_store(&server->accepted, nth + 1);
         }
         return NULL;
@@ -214,12 +215,12 @@ void fakepg_start(struct fakepg *server, fakepg_behaviour *behave)
         memset(server, 0, sizeof *server);
         server->behave = behave;
         server->listen_fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        ck_assert_int_ge(server->listen_fd, 0);
-        ck_assert_int_eq(bind(server->listen_fd, (struct sockaddr *)&address, sizeof address), 0);
-        ck_assert_int_eq(listen(server->listen_fd, 64), 0);
-        ck_assert_int_eq(getsockname(server->listen_fd, (struct sockaddr *)&address, &length), 0);
+        must(server->listen_fd >= 0);
+        must(bind(server->listen_fd, (struct sockaddr *)&address, sizeof address) == 0);
+        must(listen(server->listen_fd, 64) == 0);
+        must(getsockname(server->listen_fd, (struct sockaddr *)&address, &length) == 0);
         server->port = ntohs(address.sin_port);
-        ck_assert_int_eq(pthread_create(&server->acceptor, NULL, accept_all, server), 0);
+        must(pthread_create(&server->acceptor, NULL, accept_all, server) == 0);
 }
 
 void fakepg_stop(struct fakepg *server)

@@ -20,6 +20,10 @@ static void hear(const struct lido_event *event, void *context)
                 f->heard.error[event->type] = *event->error;
                 f->heard.last[event->type].error = &f->heard.error[event->type];
         }
+        if (event->type == LIDO_EVENT_DISCARDED && event->reason) {
+                memcpy(f->heard.reason, event->reason, strlen(event->reason) + 1);
+                f->heard.last[event->type].reason = f->heard.reason;
+        }
         pthread_mutex_unlock(&f->heard.lock);
 }
 

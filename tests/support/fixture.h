@@ -28,6 +28,7 @@ struct heard {
         uint32_t count[EVENT_TYPES];
         struct lido_event last[EVENT_TYPES];
         struct lido_error error[EVENT_TYPES]; /* of the last that had one */
+        char reason[LIDO_REASON_SIZE];        /* of the last discard; the others' are constant */
 };
 
 struct fixture {

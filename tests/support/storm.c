@@ -146,9 +146,15 @@ static void give_back(struct sailor *s)
         check_end(lido_release(lease));
 }
 
+static int is_to_go(void *object, void *context)
+{
+        (void)context;
+        return ((struct fake_object *)object)->serial % 2;
+}
+
 static void throw_away(struct sailor *s)
 {
-        check_end(lido_discard(pick(s)));
+        check_end(below(s, 2) == 0 ? lido_discard(pick(s)) : lido_discard_because(pick(s), "thrown away"));
 }
 
 static void detach(struct sailor *s)
@@ -450,7 +456,10 @@ static void administer(struct sailor *s)
                 lido_pool_suspect(pool);
                 break;
         case 5:
-                lido_pool_rotate(pool, below(s, 3));
+                if (below(s, 2) == 0)
+                        lido_pool_rotate(pool, below(s, 3));
+                else
+                        must(lido_pool_rotate_if(pool, below(s, 3), is_to_go, NULL) >= 0);
                 break;
         case 6:
                 adopt(s);

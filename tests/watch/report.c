@@ -21,9 +21,13 @@ START_TEST(the_report_says_what_stands_in_the_way_who_and_why)
         strcpy(blame.last_error.sqlstate, "08006");
         blame.holders = 2;
         blame.holder[0] = (struct lido_holder){ .site = "a.c:1", .thread = 7, .tag = "web", .held_ns = 2000000000 };
+        strcpy(blame.discard_reason, "answered with garbage");
+        blame.discard_site = "b.c:2";
+        blame.discard_age_ns = 2500000000;
         size_t length = lido_blame_text(&blame, text, sizeof text);
 
         ck_assert_uint_eq(length, strlen(text));
+        ck_assert_ptr_nonnull(strstr(text, "last discarded 2.5 s ago at b.c:2: answered with garbage"));
         ck_assert_ptr_nonnull(strstr(text, "server down"));
         ck_assert_ptr_nonnull(strstr(text, "08006 connection refused"));
         ck_assert_ptr_nonnull(strstr(text, "1.5 s ago"));

@@ -1,6 +1,8 @@
-/* bench/pools/lido.c - our own pool, used as an embedder uses it: public headers, the shared library, default
- * options. */
+/* bench/pools/lido.c - our own pool, used as an embedder uses it: public headers, default options. `lido` has the library
+ * linked into it, as the pools of one file have; `lido_so` calls the shared one. */
+#ifndef RIVAL_NAME
 #define RIVAL_NAME "lido"
+#endif
 #define RIVAL_WAITS 1
 #define RIVAL_TRIES 1
 #define RIVAL_TIMES 1

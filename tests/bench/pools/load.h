@@ -52,6 +52,11 @@ static inline void count_use(grip grip)
 #endif
 }
 
+static inline bool has_hold(void)
+{
+        return work->hold == HOLD_SPIN || work->hold == HOLD_SLEEP;
+}
+
 static void spend(void)
 {
         if (work->hold == HOLD_SPIN) {
@@ -84,6 +89,13 @@ static uint64_t lease_without_clock(struct worker *self, enum phase phase)
         uint64_t leases = 0;
         grip grip;
 
+        if (work->hold == HOLD_NONE) {
+                for (; !is_over(phase); leases++) {
+                        must_acquire(&grip);
+                        rival_release(pool, grip);
+                }
+                return leases;
+        }
         if (work->hold == HOLD_NOT) {
                 for (; !is_over(phase); leases++) {
                         must_acquire(&grip);
@@ -112,8 +124,9 @@ static uint64_t lease_with_clock(struct worker *self)
                 must_acquire(&grip);
                 got = now_ns();
                 histogram_count(self->waits, got - asked);
-                count_use(grip);
-                if (work->hold != HOLD_NOT) {
+                if (work->hold != HOLD_NONE)
+                        count_use(grip);
+                if (has_hold()) {
                         hold(self, grip);
                         self->tally[TALLY_HELD_NS] += now_ns() - got;
                 }
@@ -205,7 +218,7 @@ static void take_all(grip *grips)
 static const char *check_counts(const grip *grips, const struct outcome *outcome)
 {
 #if RIVAL_COUNTS
-        uint64_t leases = work->act == ACT_LEASE ? outcome_done(outcome) : 0, uses = 0;
+        uint64_t leases = work->act == ACT_LEASE && work->hold != HOLD_NONE ? outcome_done(outcome) : 0, uses = 0;
         uint64_t shared = outcome_tally(outcome, TALLY_SHARED);
 
         for (unsigned i = 0; i < work->handles; i++) {
@@ -230,7 +243,7 @@ static void report(struct outcome *outcome, const char *check, bool real_time)
         if (work->act == ACT_TIMED)
                 (void)snprintf(measures, sizeof measures, "early=%" PRIu64,
                                outcome_tally(outcome, TALLY_EARLY));
-        else if (work->hold != HOLD_NOT && clocked)
+        else if (has_hold() && clocked)
                 (void)snprintf(measures, sizeof measures, "held_ns=%" PRIu64,
                                outcome_tally(outcome, TALLY_HELD_NS) / clocked);
         (void)snprintf(remarks, sizeof remarks, "%s%s%s", check,

@@ -1,6 +1,6 @@
-/* bench/pools/workloads.h - the eight ways in which a pool is put under load.
+/* bench/pools/workloads.h - the nine ways in which a pool is put under load.
  *
- * Together they ask: what does a lease cost when nobody else is there (W1), does a second core help (W2, W3),
+ * Together they ask: what do acquire and release cost (W0), what a lease whose handle is looked at (W1), does a second core help (W2, W3),
  * what happens when far more threads than handles meet after holds of nothing (W4), of two microseconds (W5)
  * and of a database's hundred (W6), what does asking in vain cost (W7), and how late is a deadline (W8).
  */
@@ -16,7 +16,12 @@ enum act {
         ACT_TIMED  /* wait in vain until the deadline */
 };
 
-enum hold { HOLD_NOT, HOLD_SPIN, HOLD_SLEEP };
+enum hold {
+        HOLD_NOT,  /* raise the count of the handle */
+        HOLD_NONE, /* not even that: where the handle is, nobody asks */
+        HOLD_SPIN,
+        HOLD_SLEEP
+};
 
 struct workload {
         const char *name;
@@ -33,6 +38,13 @@ struct workload {
 };
 
 static const struct workload workloads[] = {
+        {.name = "W0",
+         .length = "short",
+         .says = "1 thread, 8 handles, acquire and release without a look at the handle",
+         .threads = 1,
+         .handles = 8,
+         .hold = HOLD_NONE,
+         .real_time = 1},
         {.name = "W1",
          .length = "short",
          .says = "1 thread, 8 handles, no hold",
