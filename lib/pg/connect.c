@@ -341,11 +341,13 @@ static void take_notice(void *options_pointer, const PGresult *notice)
                 options->given.on_notice(notice, options->given.notice_context);
 }
 
-static _Atomic(PQnoticeReceiver) libpq_receiver; /* the same for every connection */
+static _Atomic(PQnoticeReceiver) libpq_receiver; /* libpq's own, the same for every connection */
+static _Atomic(PQnoticeProcessor) libpq_processor;
 
-PQnoticeReceiver connect_libpq_receiver(void)
+void connect_give_back_notices(PGconn *conn)
 {
-        return load_relaxed(&libpq_receiver);
+        PQsetNoticeReceiver(conn, load_relaxed(&libpq_receiver), NULL);
+        PQsetNoticeProcessor(conn, load_relaxed(&libpq_processor), NULL);
 }
 
 static enum connect_want start(struct connect *connect)
@@ -376,6 +378,7 @@ static enum connect_want start(struct connect *connect)
                 return fail_attempt(connect);
         }
         PQsetErrorVerbosity(connect->conn, PQERRORS_VERBOSE);
+        store_relaxed(&libpq_processor, PQsetNoticeProcessor(connect->conn, NULL, NULL)); /* NULL only asks */
         store_relaxed(&libpq_receiver, PQsetNoticeReceiver(connect->conn, take_notice, (void *)options));
         if (PQstatus(connect->conn) == CONNECTION_BAD) {
                 fail_by_libpq(connect, CONNECTION_STARTED);

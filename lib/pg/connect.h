@@ -116,7 +116,7 @@ void connect_fini(struct connect *connect);
  * Returns: LIDO_OK, then connect_take; else the code of connect_error. connect_fini in any case. */
 int connect_run(struct connect *connect, int abort_fd);
 
-/* libpq's own notice receiver, known once a connection was opened: it prints to stderr. */
-PQnoticeReceiver connect_libpq_receiver(void);
+/* Give a connection that was opened here libpq's own notice hooks: they print to stderr. */
+void connect_give_back_notices(PGconn *conn);
 
 #endif

@@ -303,7 +303,7 @@ PGconn *session_release_conn(struct pg_session *session)
 
         if (conn) {
                 PQsetInstanceData(conn, on_libpq_event, NULL);
-                PQsetNoticeReceiver(conn, connect_libpq_receiver(), NULL);
+                connect_give_back_notices(conn);
                 session->conn = NULL;
         }
         leave_host(session);

@@ -227,7 +227,7 @@ static struct {
         uv_timer_t timer;
         uint64_t cpu_ns, wall_ns;           /* at the last tick */
         uint64_t most_cpu_ns, most_wall_ns; /* between two */
-        unsigned ticks, late; /* of these, with more than 5 ms of CPU since the last */
+        unsigned ticks;
 } lag;
 
 static void on_tick(uv_timer_t *timer)
@@ -235,11 +235,8 @@ static void on_tick(uv_timer_t *timer)
         uint64_t cpu = now_of(CLOCK_THREAD_CPUTIME_ID), wall = now_of(CLOCK_MONOTONIC);
 
         (void)timer;
-        if (lag.ticks++ > 0) {
-                lag.late += cpu - lag.cpu_ns >= 5 * NS_PER_MS;
-                if (cpu - lag.cpu_ns > lag.most_cpu_ns)
-                        lag.most_cpu_ns = cpu - lag.cpu_ns;
-        }
+        if (lag.ticks++ > 0 && cpu - lag.cpu_ns > lag.most_cpu_ns)
+                lag.most_cpu_ns = cpu - lag.cpu_ns;
         if (lag.ticks > 1 && wall - lag.wall_ns > lag.most_wall_ns)
                 lag.most_wall_ns = wall - lag.wall_ns;
         lag.cpu_ns = cpu;
@@ -247,8 +244,8 @@ static void on_tick(uv_timer_t *timer)
 }
 
 /* A tick a millisecond. What the machine takes from the loop for others is not the pool's doing, so it is the CPU time of the loop's
- * thread between two ticks that is bounded. A virtual machine counts what its host takes as CPU time too, so one tick of the thousand
- * may be such. That it does not block either, pg/connector.c shows. */
+ * thread between two ticks that is bounded; that it does not block either, pg/connector.c shows, and that it does not spin for a
+ * connector that has lost its processor, keeper/loop.c. */
 START_TEST(a_storm_of_200_connects_costs_no_turn_of_the_loop_5_ms)
 {
         /* given */ struct own_server server;
@@ -267,7 +264,7 @@ START_TEST(a_storm_of_200_connects_costs_no_turn_of_the_loop_5_ms)
         ck_assert_uint_eq(given, MOST);
         fprintf(stderr, "%u connects: the loop's longest turn took %.2f ms of CPU, and came %.1f ms after the last, in %u ticks\n", MOST,
                 (double)lag.most_cpu_ns / 1e6, (double)lag.most_wall_ns / 1e6, lag.ticks);
-        ck_assert_uint_le(lag.late, 1);
+        ck_assert_uint_lt(lag.most_cpu_ns, 5 * NS_PER_MS);
         uv_close((uv_handle_t *)&lag.timer, NULL);
         release_all();
         own_server_remove(&server);

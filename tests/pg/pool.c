@@ -219,6 +219,18 @@ START_TEST(a_detached_connection_lives_on_without_the_pool)
 }
 END_TEST
 
+START_TEST(a_detached_connection_has_libpqs_own_notice_hooks)
+{
+        /* given */ PGconn *fresh = admin_connect(server_conninfo()), *conn;
+        open_pool();
+        /* when  */ ck_assert_int_eq(lido_pg_detach(acquire(), &conn), LIDO_OK);
+        /* then  */ ck_assert(PQsetNoticeReceiver(conn, NULL, NULL) == PQsetNoticeReceiver(fresh, NULL, NULL));
+        ck_assert(PQsetNoticeProcessor(conn, NULL, NULL) == PQsetNoticeProcessor(fresh, NULL, NULL));
+        PQfinish(conn);
+        PQfinish(fresh);
+}
+END_TEST
+
 START_TEST(an_error_is_told_with_its_sqlstate)
 {
         struct lido_error error;
@@ -951,6 +963,7 @@ int main(void)
                                       the_pools_name_shows_in_pg_stat_activity,
                                       a_pool_that_is_closed_leaves_no_backend_no_thread_and_no_descriptor,
                                       a_detached_connection_lives_on_without_the_pool,
+                                      a_detached_connection_has_libpqs_own_notice_hooks,
                                       an_error_is_told_with_its_sqlstate,
                                       connections_killed_while_idle_are_never_lent,
                                       the_watch_tells_why_an_idle_connection_ended,
