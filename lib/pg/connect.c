@@ -565,11 +565,16 @@ enum connect_want connect_advance(struct connect *connect, bool is_ready)
         return want;
 }
 
-void connect_abort(struct connect *connect)
+void connect_give_up(struct connect *connect, int code, const char *text)
 {
-        fail_waiting(connect, LIDO_ECANCELED, "it is not wanted any more");
+        fail_waiting(connect, code, text);
         connect->best = connect->error;
         connect->want = end(connect);
+}
+
+void connect_abort(struct connect *connect)
+{
+        connect_give_up(connect, LIDO_ECANCELED, "it is not wanted any more");
 }
 
 /* ---- on a thread ----------------------------------------------------------------------------------------- */

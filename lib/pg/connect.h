@@ -101,7 +101,8 @@ enum connect_want connect_advance(struct connect *connect, bool is_ready);
 int connect_fd(const struct connect *connect);
 uint64_t connect_due_ns(const struct connect *connect);
 
-/* Nobody wants it any more. */
+/* It cannot go on, for a reason that is not its own; or nobody wants it any more. */
+void connect_give_up(struct connect *connect, int code, const char *text);
 void connect_abort(struct connect *connect);
 
 /* DONE: the connection, at rest, its set-up statements run; connect->host says where. It is the caller's. */

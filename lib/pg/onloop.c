@@ -128,7 +128,7 @@ static void go_on(struct loop_connect *self, bool is_ready)
         }
         close_eye(self);
         if (want < CONNECT_DONE) {
-                connect_abort(&self->connect);
+                connect_give_up(&self->connect, LIDO_EFACTORY, "the loop cannot watch the connection: no memory, or no descriptors left");
                 want = CONNECT_FAILED;
         }
         finish(self, want);
