@@ -433,7 +433,6 @@ static enum lido_verdict verdict_of_active(const struct pg_session *session)
         return LIDO_VERDICT_DEAD;
 }
 
-/* hot: measured by tests/bench/lease.c */
 /* A write was refused. By a server that writes elsewhere, the transaction was made read-only by its borrower. What the server is,
  * it says behind the error and before it is ready again. */
 static void judge_refused_write(struct pg_session *session)

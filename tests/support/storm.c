@@ -456,10 +456,13 @@ static void administer(struct sailor *s)
                 lido_pool_suspect(pool);
                 break;
         case 5:
-                if (below(s, 2) == 0)
+                if (below(s, 2) == 0) {
                         lido_pool_rotate(pool, below(s, 3));
-                else
-                        must(lido_pool_rotate_if(pool, below(s, 3), is_to_go, NULL) >= 0);
+                } else {
+                        int rc = lido_pool_rotate_if(pool, below(s, 3), is_to_go, NULL);
+
+                        must(rc >= 0 || rc == LIDO_ECLOSED); /* another thread may have closed it */
+                }
                 break;
         case 6:
                 adopt(s);
