@@ -64,7 +64,7 @@ static void futex_wake(_Atomic uint32_t *word, int count)
 /* Where there is no futex, and with a clock of the embedder's: the look at that clock and the sleep are one step to whoever takes
  * the lock between them, as `moved` does. Threads asleep on different words may share a bucket; a wake then wakes them all, and
  * those whose word is unchanged go back to sleep. Buckets are set up once, on the clock that the kernel's deadlines are on. */
-#define BUCKETS 64
+#define BUCKETS 32 /* a fork holds them all, and tools that watch locks allow for some 60 */
 struct bucket {
         pthread_mutex_t lock;
         pthread_cond_t cond;
