@@ -717,6 +717,7 @@ START_TEST(a_server_that_has_become_read_only_loses_its_sessions)
                                                               "'on')::int") == 0;
              turn++) /* until the backend has read it */
                 ck_assert_int_lt(turn, 100000);
+        PQfinish(admin_connect(server.conninfo)); /* the postmaster is at it again, so it has told every backend */
         run(lease, "create table t (v int)", PGRES_FATAL_ERROR);
         release(lease);
         /* then  */ ck_assert_int_eq(lido_acquire(pool, 500, &lease), LIDO_ETIMEDOUT);
