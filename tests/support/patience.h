@@ -11,6 +11,18 @@
 
 #define PATIENCE_MS 60000
 
+/* Is this a build whose memory and time are not those of the library? */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define IS_SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define IS_SANITIZED 1
+#endif
+#endif
+#ifndef IS_SANITIZED
+#define IS_SANITIZED 0
+#endif
+
 /* As ck_assert, for places that threads pass often: Check's own notes down every place that is passed, under a lock of its own,
  * which would take the threads apart, and stay locked in a forked child. */
 #define must(condition)                                                                                        \
