@@ -54,6 +54,16 @@ static int fail_by_libpq(struct batch *batch)
         return fail(batch, LIDO_EFACTORY, PQerrorMessage(batch->conn));
 }
 
+static int read_some(struct batch *batch);
+
+/* What the server said before it hung up says more than that it did. */
+static int fail_sending(struct batch *batch)
+{
+        work_consume(batch->conn);
+        (void)read_some(batch);
+        return fail_by_libpq(batch); /* unless that was told already */
+}
+
 /* ---- sending ----------------------------------------------------------------------------------------------- */
 
 static bool sync(struct batch *batch)
@@ -73,10 +83,10 @@ static int send_item(struct batch *batch)
         if (sent < 0)
                 return fail(batch, LIDO_ENOMEM, "out of memory");
         if (sent == 0)
-                return fail_by_libpq(batch);
+                return fail_sending(batch);
         batch->sent++;
         if ((!batch->is_atomic || batch->sent == batch->count) && !sync(batch))
-                return fail_by_libpq(batch);
+                return fail_sending(batch);
         return LIDO_OK;
 }
 
@@ -224,7 +234,7 @@ static int pump(struct batch *batch)
                 if (rc == LIDO_EDEADLINE)
                         return fail(batch, rc, "the batch was not done by its deadline");
                 if (rc != LIDO_OK || (!work_consume(batch->conn) && PQisBusy(batch->conn)))
-                        return fail_by_libpq(batch);
+                        return fail_sending(batch);
         }
         return LIDO_OK;
 }
