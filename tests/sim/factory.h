@@ -38,6 +38,7 @@ struct factory {
         struct lido_factory hooks;
         uint32_t most; /* objects at once at most, by the options */
         uint32_t alive, peak;
+        uint32_t detaching; /* objects no longer in `alive`, whose detach may yet be refused */
         uint32_t opens, peeks, checks; /* so far, to find the place in the script */
         uint64_t opened, closed, failed;
         uint32_t answers;
