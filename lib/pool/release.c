@@ -215,6 +215,20 @@ static void tell_discard(struct lido_pool *pool, lido_lease lease, const char *r
         pool_emit(pool, &event);
 }
 
+/* End the lease of an object that does not go back. */
+static int take_out(lido_lease lease, const char *site, struct lido_pool **ret_pool, uint64_t *ret_marks)
+{
+        int rc;
+
+        if (!region_has(lease.slot))
+                return LIDO_EINVAL;
+        rc = take_back(lease, site, ret_marks);
+        if (rc != LIDO_OK)
+                return rc;
+        *ret_pool = load_relaxed(&lease.slot->pool);
+        return load_relaxed(&(*ret_pool)->gate) & GATE_FORKED ? LIDO_EFORKED : LIDO_OK;
+}
+
 int lido_discard_at(lido_lease lease, const char *site)
 {
         return lido_discard_because_at(lease, NULL, site);
@@ -224,16 +238,10 @@ int lido_discard_because_at(lido_lease lease, const char *reason, const char *si
 {
         struct lido_pool *pool;
         uint64_t marks;
-        int rc;
+        int rc = take_out(lease, site, &pool, &marks);
 
-        if (!region_has(lease.slot))
-                return LIDO_EINVAL;
-        rc = take_back(lease, site, &marks);
         if (rc != LIDO_OK)
                 return rc;
-        pool = load_relaxed(&lease.slot->pool);
-        if (load_relaxed(&pool->gate) & GATE_FORKED)
-                return LIDO_EFORKED;
         if (marks & MARK_LEAKED)
                 tell_leak_ended(pool, lease.slot);
         tell_discard(pool, lease, reason, site);
@@ -247,14 +255,11 @@ int lido_detach_at(lido_lease lease, void **ret_object, const char *site)
         uint64_t marks;
         int rc;
 
-        if (!region_has(lease.slot) || !ret_object)
+        if (!ret_object)
                 return LIDO_EINVAL;
-        rc = take_back(lease, site, &marks);
+        rc = take_out(lease, site, &pool, &marks);
         if (rc != LIDO_OK)
                 return rc;
-        pool = load_relaxed(&lease.slot->pool);
-        if (load_relaxed(&pool->gate) & GATE_FORKED)
-                return LIDO_EFORKED;
         if (marks & MARK_REVOKED) {
                 op_want_close(pool, lease.slot, lease.generation + GENERATION_ONE, LIDO_CLOSE_DISCARDED);
                 return LIDO_EREVOKED;
